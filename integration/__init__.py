@@ -1,0 +1,1 @@
+"""Wire formats: bytes to dataclasses and back. No database, no torch."""

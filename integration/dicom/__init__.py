@@ -1,0 +1,1 @@
+"""DICOM on the wire: receiving, sending, reports."""

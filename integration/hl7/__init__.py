@@ -1,0 +1,1 @@
+"""HL7 v2.5.1 on the wire: orders, results, MLLP."""

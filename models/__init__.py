@@ -1,0 +1,1 @@
+"""Pixels to probabilities. No database, no sockets, no settings object."""
