@@ -1,0 +1,37 @@
+"""Real peers for tests: absent ones skip, but fail where CI=true says that they must be there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+
+def require_peer(name: str) -> str:
+    """Path of a peer's program (``storescp``, ``dciodvfy``, ``Orthanc``, ``chromium``)."""
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/lib/dcmtk")
+    if found:
+        return found
+    message = f"{name} is not installed: run deploy/install-peers.sh as root"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def real_films() -> Path:
+    """Folder of real films (``FIRSTREAD_TEST_DATA``), with ``dicom/`` and ``nih/`` in it; skips without it."""
+    folder = os.environ.get("FIRSTREAD_TEST_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("set FIRSTREAD_TEST_DATA to a folder of real films")
+    return Path(folder)
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago on 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
