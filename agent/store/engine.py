@@ -1,0 +1,144 @@
+"""The database, opened once per process: read and write transactions that work with several writing processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, create_engine, event, or_
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from firstread.agent.clock import Moment
+
+STALE_S = 3600.0
+"""A moment of another boot that lies further ahead than this was written by a wrong clock: it counts as passed."""
+
+
+class StoreError(Exception):
+    """The database cannot do what was asked; the message says what to do."""
+
+
+class StoreBusy(StoreError):
+    """Somebody else holds the database longer than we may wait: try again later."""
+
+
+class Store:
+    """One process's way into the database.
+
+    On SQLite every write is BEGIN IMMEDIATE under a file lock: without the lock several writing processes starve
+    each other, with it the worst wait stays under half a second. PostgreSQL needs neither.
+    """
+
+    def __init__(self, url: str, *, busy_timeout_s: float = 20.0) -> None:
+        self.url = url
+        parsed = make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._lock_path: Path | None = None
+        self._lock = threading.Lock()
+        self._lock_file: int | None = None
+        if self.is_sqlite:
+            if not parsed.database or parsed.database == ":memory:":
+                raise StoreError("an SQLite database must be a file: set [database] url or [storage] path")
+            self._lock_path = Path(parsed.database + ".lock")
+            self.engine: Engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            self.engine = create_engine(url, pool_pre_ping=True)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that may change rows; committed and durable when the block ends without an error."""
+        if not self.is_sqlite:
+            with _plain_errors(), self.engine.begin() as connection:
+                yield connection
+            return
+        with _plain_errors(), self._file_lock(), self.engine.connect() as connection:
+            connection = connection.execution_options(firstread_write=True)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view of the rows."""
+        with _plain_errors(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self.engine.dispose()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    @contextmanager
+    def _file_lock(self) -> Iterator[None]:
+        with self._lock:
+            if self._lock_file is None:
+                assert self._lock_path is not None
+                self._lock_file = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        text = str(error.orig)
+        if "locked" in text or "busy" in text or "deadlock" in text:
+            raise StoreBusy(f"the database is held by another process: {text}; it will be tried again") from error
+        if "no such table" in text:
+            raise StoreError("the database has no tables yet: run `firstread db upgrade`") from error
+        raise StoreError(f"the database cannot be used: {text}") from error
+    except DBAPIError as error:
+        if "does not exist" in str(error.orig) and "relation" in str(error.orig):
+            raise StoreError("the database has no tables yet: run `firstread db upgrade`") from error
+        raise
+
+
+def _prepare_sqlite(raw: Any, _record: Any) -> None:
+    raw.isolation_level = None  # the driver must not begin transactions of its own
+    cursor = raw.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "journal_size_limit=67108864"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("firstread_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def moment_values(name: str, moment: Moment | None) -> dict[str, Any]:
+    """The three column values of a moment (see tables.moment_columns)."""
+    return {
+        f"{name}_at": moment and moment.at,
+        f"{name}_boot_id": moment and moment.boot_id,
+        f"{name}_boot_s": moment and moment.boot_s,
+    }
+
+
+def read_moment(row: Any, name: str) -> Moment:
+    """The moment that a row keeps under ``name``."""
+    values = row._mapping
+    return Moment(values[f"{name}_at"], values[f"{name}_boot_id"], values[f"{name}_boot_s"])
+
+
+def has_passed(table: Table, name: str, now: Moment) -> ColumnElement[bool]:
+    """SQL: the moment kept under ``name`` lies at or before ``now``, whatever was done to the clock."""
+    at, boot, seconds = table.c[f"{name}_at"], table.c[f"{name}_boot_id"], table.c[f"{name}_boot_s"]
+    return or_(
+        and_(boot == now.boot_id, seconds <= now.boot_s),
+        and_(boot != now.boot_id, or_(at <= now.at, at > now.plus(STALE_S).at)),
+    )
