@@ -1,0 +1,128 @@
+"""Where results go: the settings of a DICOM destination and of an HL7 destination."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from firstread.agent.config_sections import AETitle, Host, Port, Seconds, Section
+
+AckRule = Literal["retry", "reject"]
+
+
+class RetrySettings(Section):
+    """When a delivery that failed is tried again."""
+
+    first_s: Seconds = Field(5, description="Wait before the second try; doubles from try to try, with jitter.")
+    max_s: Seconds = Field(300, description="Longest wait: a receiver that is back gets its results within it.")
+    give_up_after_h: float | None = Field(
+        168,
+        gt=0,
+        description="Longer than any outage; then it is rejected with an alarm and can be sent by hand. Unset: never.",
+    )
+    max_refusals: int = Field(
+        3, ge=1, description="Refusals by the receiver (not outages) after which a delivery is rejected."
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> RetrySettings:
+        if self.max_s < self.first_s:
+            raise ValueError("max_s must not be less than first_s")
+        return self
+
+
+class _Destination(Section):
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$",
+        description="Name in lists and commands: letters, digits, dot, dash, underscore.",
+    )
+    host: Host = Field(description="Name or address of the receiver.")
+    port: Port = Field(description="Its port.")
+    hold: bool = Field(
+        False, description="Keep deliveries back until 'firstread deliveries release NAME': a site's first weeks."
+    )
+    connect_timeout_s: Seconds = Field(10, description="Wait for the connection.")
+    tls: bool = Field(False, description="Encrypt the connection (TLS).")
+    tls_ca_file: Path | None = Field(None, description="Certificates to trust; unset: the system's.")
+    tls_certificate_file: Path | None = Field(None, description="Our certificate, where the receiver asks for one.")
+    tls_key_file: Path | None = Field(None, description="Key of our certificate.")
+    retry: RetrySettings = Field(RetrySettings(), description="When a failed delivery is tried again.")
+
+    @model_validator(mode="after")
+    def _tls(self) -> _Destination:
+        if not self.tls and (self.tls_ca_file or self.tls_certificate_file or self.tls_key_file):
+            raise ValueError("tls_... files are given but tls is false")
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file go together")
+        return self
+
+
+def _kinds(*possible: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        kinds = (value,) if isinstance(value, str) else value
+        if not isinstance(kinds, list | tuple) or not kinds or not all(kind in possible for kind in kinds):
+            raise ValueError("a dicom destination can get ['sr', 'heatmap'] or one of them, an hl7 destination ['oru']")
+        return tuple(dict.fromkeys(kinds))
+
+    return BeforeValidator(check)
+
+
+class DicomDestination(_Destination):
+    """A PACS or archive that takes our objects into the study (C-STORE)."""
+
+    type: Literal["dicom"] = Field(description="dicom or hl7.")
+    ae_title: AETitle = Field(description="AE title of the receiver.")
+    sends: Annotated[tuple[Literal["sr", "heatmap"], ...], _kinds("sr", "heatmap")] = Field(
+        ("sr", "heatmap"), description="What it gets."
+    )
+    calling_ae_title: AETitle | None = Field(None, description="Our AE title towards it; unset: [dicom] ae_title.")
+    acse_timeout_s: Seconds = Field(30, description="Wait for the association to be accepted.")
+    dimse_timeout_s: Seconds = Field(60, description="Wait for the answer to a C-STORE.")
+
+
+PriorityPlace = Annotated[
+    str, StringConstraints(pattern=r"^(TQ1-9|OBR-5|OBR-27\.6|OBX-8|OBX:[A-Za-z0-9_.-]{1,20}|Z[A-Z0-9]{2}-[1-9][0-9]?)$")
+]
+HL7Text = Annotated[str, StringConstraints(min_length=1, max_length=227, pattern=r"^[^\r\n]+$")]
+
+
+class PriorityValues(Section):
+    """The code that the receiver reads for each priority that is raised (table 0485)."""
+
+    STAT: str = Field("S", min_length=1, max_length=20, description="S is STAT in table 0485.")
+    URGENT: str = Field("A", min_length=1, max_length=20, description="A is ASAP in table 0485.")
+
+
+class Hl7Destination(_Destination):
+    """A RIS or worklist that reads the priority from a result message (ORU over MLLP)."""
+
+    type: Literal["hl7"] = Field(description="dicom or hl7.")
+    sends: Annotated[tuple[Literal["oru"], ...], _kinds("oru")] = Field(("oru",), description="What it gets.")
+    answer_timeout_s: Seconds = Field(
+        30, description="Wait for the acknowledgement; then the connection is dropped and the message sent again."
+    )
+    sending_application: HL7Text = Field("FIRSTREAD", description="MSH-3.")
+    sending_facility: HL7Text | None = Field(None, description="MSH-4; unset: [site] name.")
+    receiving_application: HL7Text = Field("RIS", description="MSH-5.")
+    receiving_facility: HL7Text = Field("HOSPITAL", description="MSH-6.")
+    processing_id: Literal["P", "T"] | None = Field(
+        None, description="MSH-11; unset: P, or T where [site] use_test_processing_id is set."
+    )
+    priority_place: tuple[PriorityPlace, ...] = Field(
+        ("TQ1-9",),
+        min_length=1,
+        description="Where the priority stands: TQ1-9, OBR-5, OBR-27.6, OBX-8, OBX:CODE, ZFR-1; several are allowed.",
+    )
+    priority_values: PriorityValues = Field(PriorityValues(), description="Codes of the raised priorities.")
+    result_status: Literal["R", "P", "F"] = Field(
+        "R", description="OBX-11: R is entered, not verified; P and F claim more and are for receivers that drop R."
+    )
+    on_ack: dict[Literal["AR", "AE", "CR", "CE"], AckRule] = Field(
+        {},
+        description="What a refusal means without ERR-3; unset: AE and CR stop after three tries, AR and CE go on.",
+    )
+
+
+Destination = DicomDestination | Hl7Destination
