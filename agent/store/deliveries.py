@@ -1,0 +1,342 @@
+"""Transitions of a delivery: claimed by lease, delivered, retried, rejected; and what an administrator may do."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, exists, or_, select, update
+from sqlalchemy.engine import Row
+
+from firstread.agent.clock import Moment
+from firstread.agent.store import events
+from firstread.agent.store.engine import has_passed, moment_values
+from firstread.agent.store.tables import DeliveryState, artifact, delivery, study
+
+OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
+
+
+@dataclass(frozen=True)
+class DeliveryClaim:
+    """The right to send one frozen object to one destination until the lease ends."""
+
+    id: int
+    study_id: int
+    study_instance_uid: str
+    accession_number: str
+    revision: int
+    destination: str
+    kind: str
+    attempts: int
+    token: str
+    identity: str
+    path: str | None
+    message: bytes | None
+    sha256: str
+
+
+def claim(
+    connection: Connection, destination: str, *, on_hold: bool, owner: str, lease_s: float, now: Moment
+) -> DeliveryClaim | None:
+    """pending -> sending: the oldest due delivery whose study has no older one open at this destination."""
+    older = delivery.alias("older")
+    blocked = exists().where(
+        older.c.study_id == delivery.c.study_id,
+        older.c.destination == delivery.c.destination,
+        older.c.state.in_(OPEN),
+        or_(
+            older.c.revision < delivery.c.revision,
+            and_(
+                older.c.revision == delivery.c.revision,
+                older.c.id < delivery.c.id,
+                older.c.state == DeliveryState.SENDING,
+            ),
+        ),
+    )
+    query = (
+        select(
+            delivery.c.id,
+            delivery.c.study_id,
+            delivery.c.revision,
+            delivery.c.kind,
+            delivery.c.attempts,
+            artifact.c.identity,
+            artifact.c.path,
+            artifact.c.message,
+            artifact.c.sha256,
+            study.c.study_instance_uid,
+            study.c.accession_number,
+        )
+        .join(artifact, artifact.c.id == delivery.c.artifact_id)
+        .join(study, study.c.id == delivery.c.study_id)
+        .where(
+            delivery.c.destination == destination,
+            delivery.c.state == DeliveryState.PENDING,
+            has_passed(delivery, "due", now),
+            ~blocked,
+        )
+        .order_by(delivery.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=delivery)
+    )
+    if on_hold:
+        query = query.where(delivery.c.released)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    token = f"{owner}#{uuid.uuid4().hex}"
+    connection.execute(
+        update(delivery)
+        .where(delivery.c.id == row.id, delivery.c.state == DeliveryState.PENDING)
+        .values(
+            state=DeliveryState.SENDING,
+            attempts=row.attempts + 1,
+            lease_owner=token,
+            **moment_values("lease", now.plus(lease_s)),
+        )
+    )
+    return DeliveryClaim(
+        id=row.id,
+        study_id=row.study_id,
+        study_instance_uid=row.study_instance_uid,
+        accession_number=row.accession_number,
+        revision=row.revision,
+        destination=destination,
+        kind=row.kind,
+        attempts=row.attempts + 1,
+        token=token,
+        identity=row.identity,
+        path=row.path,
+        message=row.message,
+        sha256=row.sha256,
+    )
+
+
+def end_delivered(
+    connection: Connection, held: DeliveryClaim, *, status: str, detail: str, actor: str, now: Moment
+) -> bool:
+    """sending -> delivered: the receiver's own status said so."""
+    return _end(connection, held, DeliveryState.DELIVERED, status, detail, actor, now)
+
+
+def end_rejected(
+    connection: Connection, held: DeliveryClaim, *, status: str, detail: str, actor: str, now: Moment
+) -> bool:
+    """sending -> rejected(detail): the receiver said no for good."""
+    return _end(connection, held, DeliveryState.REJECTED, status, detail, actor, now)
+
+
+def retry_later(
+    connection: Connection, held: DeliveryClaim, *, delay_s: float, status: str, detail: str, actor: str, now: Moment
+) -> bool:
+    """sending -> pending, due ``delay_s`` from now; superseded when a newer revision waits already."""
+    newer = connection.execute(
+        select(delivery.c.revision).where(
+            delivery.c.study_id == held.study_id,
+            delivery.c.destination == held.destination,
+            delivery.c.kind == held.kind,
+            delivery.c.revision > held.revision,
+        )
+    ).first()
+    if newer is not None:
+        return _end(
+            connection, held, DeliveryState.SUPERSEDED, status, f"by revision {newer.revision}; {detail}", actor, now
+        )
+    changed = connection.execute(
+        update(delivery)
+        .where(*_held(held))
+        .values(
+            state=DeliveryState.PENDING,
+            lease_owner=None,
+            status=status,
+            detail=detail,
+            **moment_values("due", now.plus(delay_s)),
+        )
+    ).rowcount
+    if changed:
+        _event(connection, held, "delivery retried", actor, now, status=status, why=detail, delay_s=round(delay_s, 1))
+    return bool(changed)
+
+
+def free_leases(connection: Connection, *, dead_owner: str | None, actor: str, now: Moment) -> int:
+    """sending -> pending where the lease ran out or its owner is dead. A second send is the same object."""
+    ended = has_passed(delivery, "lease", now)
+    if dead_owner is not None:
+        ended = or_(ended, delivery.c.lease_owner.startswith(dead_owner + "#", autoescape=True))
+    rows = connection.execute(
+        select(delivery.c.id, delivery.c.study_id).where(delivery.c.state == DeliveryState.SENDING, ended)
+    ).all()
+    for row in rows:
+        connection.execute(
+            update(delivery)
+            .where(delivery.c.id == row.id, delivery.c.state == DeliveryState.SENDING)
+            .values(state=DeliveryState.PENDING, lease_owner=None, **moment_values("due", now))
+        )
+        events.record(connection, now, "delivery lease freed", actor, study_id=row.study_id, delivery_id=row.id)
+    return len(rows)
+
+
+def listed(
+    connection: Connection,
+    *,
+    destination: str | None = None,
+    states: Sequence[DeliveryState] = (),
+    study_instance_uid: str | None = None,
+    limit: int = 200,
+) -> list[Row[Any]]:
+    """Deliveries with study and identity, newest first."""
+    query: Select[Any] = (
+        select(
+            delivery,
+            artifact.c.identity,
+            artifact.c.path,
+            artifact.c.message,
+            study.c.study_instance_uid,
+            study.c.accession_number,
+        )
+        .join(artifact, artifact.c.id == delivery.c.artifact_id)
+        .join(study, study.c.id == delivery.c.study_id)
+        .order_by(delivery.c.id.desc())
+        .limit(limit)
+    )
+    if destination is not None:
+        query = query.where(delivery.c.destination == destination)
+    if states:
+        query = query.where(delivery.c.state.in_(states))
+    if study_instance_uid is not None:
+        query = query.where(study.c.study_instance_uid == study_instance_uid)
+    return list(connection.execute(query))
+
+
+def retry_now(connection: Connection, delivery_id: int, actor: str, now: Moment) -> bool:
+    """pending | rejected | cancelled -> pending, due at once. False from any other state."""
+    return _by_hand(
+        connection,
+        delivery_id,
+        (DeliveryState.PENDING, DeliveryState.REJECTED, DeliveryState.CANCELLED),
+        {"state": DeliveryState.PENDING, "attempts": 0, "ended_at": None, **moment_values("due", now)},
+        "delivery retried by hand",
+        actor,
+        now,
+    )
+
+
+def send_again(connection: Connection, delivery_id: int, actor: str, now: Moment) -> bool:
+    """Any end -> pending, due at once, also past a hold: the frozen bytes go out again under the same identity."""
+    return _by_hand(
+        connection,
+        delivery_id,
+        (DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.CANCELLED),
+        {
+            "state": DeliveryState.PENDING,
+            "attempts": 0,
+            "ended_at": None,
+            "released": True,
+            **moment_values("due", now),
+        },
+        "delivery replayed",
+        actor,
+        now,
+    )
+
+
+def cancel(connection: Connection, delivery_id: int, why: str, actor: str, now: Moment) -> bool:
+    """pending | rejected -> cancelled, with the administrator's reason."""
+    return _by_hand(
+        connection,
+        delivery_id,
+        (DeliveryState.PENDING, DeliveryState.REJECTED),
+        {"state": DeliveryState.CANCELLED, "detail": why, "ended_at": now.at},
+        "delivery cancelled",
+        actor,
+        now,
+        why=why,
+    )
+
+
+def release(connection: Connection, destination: str, *, send: bool, actor: str, now: Moment) -> int:
+    """What a destination on hold kept back is sent, or dropped (cancelled); answers how many."""
+    rows = connection.execute(
+        select(delivery.c.id).where(
+            delivery.c.destination == destination,
+            delivery.c.state == DeliveryState.PENDING,
+            ~delivery.c.released,
+        )
+    ).all()
+    for row in rows:
+        if send:
+            values: dict[str, Any] = {"released": True, **moment_values("due", now)}
+            _by_hand(connection, row.id, (DeliveryState.PENDING,), values, "delivery released", actor, now)
+        else:
+            cancel(connection, row.id, "dropped when the hold was released", actor, now)
+    return len(rows)
+
+
+def _by_hand(
+    connection: Connection,
+    delivery_id: int,
+    leaves: Sequence[DeliveryState],
+    values: dict[str, Any],
+    kind: str,
+    actor: str,
+    now: Moment,
+    **detail: Any,
+) -> bool:
+    row = connection.execute(
+        select(delivery.c.study_id, delivery.c.state).where(delivery.c.id == delivery_id)
+    ).one_or_none()
+    if row is None:
+        return False
+    changed = connection.execute(
+        update(delivery).where(delivery.c.id == delivery_id, delivery.c.state.in_(leaves)).values(**values)
+    ).rowcount
+    if changed:
+        events.record(
+            connection, now, kind, actor, study_id=row.study_id, delivery_id=delivery_id, was=row.state, **detail
+        )
+    return bool(changed)
+
+
+def _held(held: DeliveryClaim) -> tuple[Any, ...]:
+    return (
+        delivery.c.id == held.id,
+        delivery.c.state == DeliveryState.SENDING,
+        delivery.c.lease_owner == held.token,
+    )
+
+
+def _end(
+    connection: Connection,
+    held: DeliveryClaim,
+    state: DeliveryState,
+    status: str,
+    detail: str,
+    actor: str,
+    now: Moment,
+) -> bool:
+    changed = connection.execute(
+        update(delivery)
+        .where(*_held(held))
+        .values(state=state, status=status, detail=detail, ended_at=now.at, lease_owner=None)
+    ).rowcount
+    if changed:
+        _event(connection, held, f"delivery {state}", actor, now, status=status, why=detail)
+    return bool(changed)
+
+
+def _event(connection: Connection, held: DeliveryClaim, kind: str, actor: str, now: Moment, **detail: Any) -> None:
+    events.record(
+        connection,
+        now,
+        kind,
+        actor,
+        study_id=held.study_id,
+        delivery_id=held.id,
+        destination=held.destination,
+        object=held.kind,
+        revision=held.revision,
+        attempt=held.attempts,
+        **detail,
+    )

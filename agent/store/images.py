@@ -1,0 +1,293 @@
+"""Transitions of an image: stored, claimed by lease, ended with a prediction or a reason."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy.engine import Row
+
+from firstread.agent.clock import Moment
+from firstread.agent.store import events, studies
+from firstread.agent.store.codec import identity_from_json, prediction_to_json
+from firstread.agent.store.engine import has_passed, moment_values
+from firstread.agent.store.tables import ImageState, instance, study
+from firstread.models.findings import ReasonCode
+from firstread.models.prediction import Prediction, Reason, StudyIdentity
+
+
+@dataclass(frozen=True)
+class StoredInstance:
+    """An instance whose bytes are durable at ``path`` (relative to the storage folder)."""
+
+    sop_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    patient_key: str
+    is_image: bool
+    path: str
+    size_bytes: int
+    sha256: str
+    association: dict[str, Any]
+    """Calling AE title, address and command fields, as received."""
+
+
+@dataclass(frozen=True)
+class ImageClaim:
+    """The right to analyse one image until the lease ends; ``token`` guards what is written."""
+
+    id: int
+    study_id: int
+    token: str
+    attempts: int
+    path: str
+    sop_instance_uid: str
+    identity: StudyIdentity
+    received_at: datetime
+    bundle: str | None
+    """Another bundle than the usual one, when a replay asked for it."""
+
+
+def newest_version(connection: Connection, sop_instance_uid: str) -> Row[Any] | None:
+    """The current row of an instance, None when it is unknown."""
+    return connection.execute(
+        select(instance).where(instance.c.sop_instance_uid == sop_instance_uid, instance.c.current)
+    ).one_or_none()
+
+
+def add(
+    connection: Connection, stored: StoredInstance, study_id: int | None, replaces: Row[Any] | None, now: Moment
+) -> int:
+    """A new instance (or a new version of one): waiting when it is an image to be judged, kept otherwise."""
+    if replaces is not None:
+        connection.execute(update(instance).where(instance.c.id == replaces.id).values(current=False))
+    key = connection.execute(
+        insert(instance).values(
+            study_id=study_id,
+            sop_instance_uid=stored.sop_instance_uid,
+            version=1 if replaces is None else replaces.version + 1,
+            current=True,
+            series_instance_uid=stored.series_instance_uid,
+            sop_class_uid=stored.sop_class_uid,
+            transfer_syntax_uid=stored.transfer_syntax_uid,
+            patient_key=stored.patient_key,
+            state=ImageState.WAITING if stored.is_image else ImageState.KEPT,
+            path=stored.path,
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
+            association=stored.association,
+            received_at=now.at,
+            attempts=0,
+        )
+    ).inserted_primary_key
+    if key is None:
+        raise RuntimeError("the database gave no key for a new instance")
+    return int(key[0])
+
+
+def claim(connection: Connection, *, owner: str, lease_s: float, limit: int, now: Moment) -> list[ImageClaim]:
+    """waiting -> analysing, oldest first. An image that failed before is claimed alone, so that it fails alone."""
+    waiting = (
+        select(
+            instance.c.id,
+            instance.c.study_id,
+            instance.c.attempts,
+            instance.c.path,
+            instance.c.sop_instance_uid,
+            instance.c.received_at,
+            study.c.identity,
+            study.c.bundle,
+        )
+        .join(study, study.c.id == instance.c.study_id)
+        .where(instance.c.state == ImageState.WAITING, instance.c.current)
+        .order_by(instance.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=instance)
+    )
+    rows = connection.execute(waiting).all()
+    if any(row.attempts for row in rows):
+        rows = rows[:1] if rows[0].attempts else [row for row in rows if not row.attempts]
+    claims = [
+        ImageClaim(
+            id=row.id,
+            study_id=row.study_id,
+            token=f"{owner}#{uuid.uuid4().hex}",
+            attempts=row.attempts + 1,
+            path=row.path,
+            sop_instance_uid=row.sop_instance_uid,
+            identity=identity_from_json(row.identity),
+            received_at=row.received_at,
+            bundle=row.bundle,
+        )
+        for row in rows
+    ]
+    for one in claims:
+        connection.execute(
+            update(instance)
+            .where(instance.c.id == one.id, instance.c.state == ImageState.WAITING)
+            .values(
+                state=ImageState.ANALYSING,
+                attempts=one.attempts,
+                lease_owner=one.token,
+                **moment_values("lease", now.plus(lease_s)),
+            )
+        )
+        events.record(
+            connection, now, "claimed", owner, study_id=one.study_id, instance_id=one.id, attempt=one.attempts
+        )
+    return claims
+
+
+def end_analysed(
+    connection: Connection,
+    held: ImageClaim,
+    prediction: Prediction,
+    *,
+    preview_path: str,
+    saliency: bytes,
+    actor: str,
+    now: Moment,
+) -> bool:
+    """analysing -> analysed. False when the lease was lost meanwhile: then nothing is written."""
+    values = {
+        "state": ImageState.ANALYSED,
+        "prediction": prediction_to_json(prediction),
+        "preview_path": preview_path,
+        "saliency": saliency,
+    }
+    detail = {"model": prediction.model.name, "version": prediction.model.version}
+    return _end(connection, held, values, "image analysed", detail, actor, now)
+
+
+def end_not_analysed(
+    connection: Connection, held: ImageClaim, reason: Reason, *, preview_path: str | None, actor: str, now: Moment
+) -> bool:
+    """analysing -> not_analysed(reason). False when the lease was lost meanwhile."""
+    values = {
+        "state": ImageState.NOT_ANALYSED,
+        "reason_code": reason.code,
+        "reason_detail": reason.detail,
+        "preview_path": preview_path,
+    }
+    return _end(connection, held, values, "image not analysed", {"reason": reason.text}, actor, now)
+
+
+def fail_attempt(
+    connection: Connection, held: ImageClaim, error: str, *, max_attempts: int, actor: str, now: Moment
+) -> bool:
+    """analysing -> waiting, or not_analysed("processing failed") after the last attempt."""
+    if held.attempts >= max_attempts:
+        reason = Reason(ReasonCode.PROCESSING_FAILED, f"{held.attempts} attempts, the last one: {error}")
+        return end_not_analysed(connection, held, reason, preview_path=None, actor=actor, now=now)
+    changed = connection.execute(
+        update(instance).where(*_held(held)).values(state=ImageState.WAITING, lease_owner=None)
+    ).rowcount
+    if changed:
+        events.record(
+            connection, now, "attempt failed", actor, study_id=held.study_id, instance_id=held.id, error=error
+        )
+    return bool(changed)
+
+
+def give_back(connection: Connection, held: ImageClaim, *, why: str, actor: str, now: Moment) -> bool:
+    """analysing -> waiting without counting the attempt: the film is not at fault (shutdown, device lost)."""
+    changed = connection.execute(
+        update(instance)
+        .where(*_held(held))
+        .values(state=ImageState.WAITING, lease_owner=None, attempts=instance.c.attempts - 1)
+    ).rowcount
+    if changed:
+        events.record(connection, now, "given back", actor, study_id=held.study_id, instance_id=held.id, why=why)
+    return bool(changed)
+
+
+def free_leases(connection: Connection, *, dead_owner: str | None, max_attempts: int, actor: str, now: Moment) -> int:
+    """Leases that ran out, or whose owner is known to be dead: each counts as a failed attempt."""
+    ended = has_passed(instance, "lease", now)
+    if dead_owner is not None:
+        ended = or_(ended, instance.c.lease_owner.startswith(dead_owner + "#", autoescape=True))
+    rows = connection.execute(
+        select(
+            instance.c.id,
+            instance.c.study_id,
+            instance.c.attempts,
+            instance.c.lease_owner,
+            instance.c.path,
+            instance.c.sop_instance_uid,
+            instance.c.received_at,
+        ).where(and_(instance.c.state == ImageState.ANALYSING, instance.c.current, ended))
+    ).all()
+    for row in rows:
+        held = ImageClaim(
+            row.id,
+            row.study_id,
+            row.lease_owner,
+            row.attempts,
+            row.path,
+            row.sop_instance_uid,
+            StudyIdentity(""),
+            row.received_at,
+            None,
+        )
+        fail_attempt(
+            connection,
+            held,
+            "its analyser stopped in the middle of it",
+            max_attempts=max_attempts,
+            actor=actor,
+            now=now,
+        )
+    return len(rows)
+
+
+def analyse_again(connection: Connection, study_id: int) -> int:
+    """analysed | not_analysed -> waiting, for a replay; answers how many images."""
+    return connection.execute(
+        update(instance)
+        .where(
+            instance.c.study_id == study_id,
+            instance.c.current,
+            instance.c.state.in_((ImageState.ANALYSED, ImageState.NOT_ANALYSED)),
+        )
+        .values(
+            state=ImageState.WAITING,
+            attempts=0,
+            prediction=None,
+            saliency=None,
+            reason_code=None,
+            reason_detail=None,
+            ended_at=None,
+            lease_owner=None,
+        )
+    ).rowcount
+
+
+def _held(held: ImageClaim) -> tuple[Any, ...]:
+    return (
+        instance.c.id == held.id,
+        instance.c.state == ImageState.ANALYSING,
+        instance.c.lease_owner == held.token,
+        instance.c.current,
+    )
+
+
+def _end(
+    connection: Connection,
+    held: ImageClaim,
+    values: dict[str, Any],
+    kind: str,
+    detail: dict[str, Any],
+    actor: str,
+    now: Moment,
+) -> bool:
+    changed = connection.execute(
+        update(instance).where(*_held(held)).values(**values, ended_at=now.at, lease_owner=None)
+    ).rowcount
+    if changed:
+        events.record(connection, now, kind, actor, study_id=held.study_id, instance_id=held.id, **detail)
+        studies.image_ended(connection, held.study_id, actor, now)
+    return bool(changed)

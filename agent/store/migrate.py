@@ -1,0 +1,90 @@
+"""Creates or upgrades the schema, keeping a copy of an SQLite file that it changes."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, insert, select
+
+from firstread.agent.store.engine import Store, StoreError
+from firstread.agent.store.tables import metadata, site
+
+_FOLDER = Path(__file__).parent / "migrations"
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER))
+    config.attributes["connection"] = connection
+    return config
+
+
+def newest_version() -> str:
+    """The schema version that this release needs."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise StoreError("this installation carries no migrations: install Firstread again")
+    return head
+
+
+def schema_version(store: Store) -> str | None:
+    """The version that the database has, None when it is empty."""
+    with store.read() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(store: Store) -> str | None:
+    """Brings the schema to this release's version; answers with the copy's path when an SQLite file was changed.
+
+    Raises StoreError when the database was made by a newer release.
+    """
+    current, newest = schema_version(store), newest_version()
+    if current == newest:
+        return None
+    if current is not None and current not in {
+        script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()
+    }:
+        raise StoreError(
+            f"the database has schema version {current}, which this release ({newest}) does not know: "
+            "start the release that made it, or restore the copy that lies beside the database"
+        )
+    copy = _copy(store, current) if current is not None else None
+    with store.write() as connection:
+        command.upgrade(_config(connection), "head")
+        if connection.execute(select(site.c.value).where(site.c.key == "site_uid")).scalar() is None:
+            connection.execute(insert(site).values(key="site_uid", value=f"2.25.{uuid.uuid4().int}"))
+    return copy
+
+
+def site_uid(store: Store) -> str:
+    """The UID of this installation: every UID that it gives out is derived from it."""
+    with store.read() as connection:
+        value = connection.execute(select(site.c.value).where(site.c.key == "site_uid")).scalar()
+    if value is None:
+        raise StoreError("the database has no identity: run `firstread db upgrade`")
+    return str(value)
+
+
+def differences(store: Store) -> list[object]:
+    """What the tables in the code have that the migrations do not make (empty when they agree)."""
+    with store.read() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection), metadata))
+
+
+def _copy(store: Store, version: str) -> str | None:
+    database = store.engine.url.database
+    if not store.is_sqlite or database is None:
+        return None
+    target = f"{database}.{version}.{datetime.now(UTC):%Y%m%dT%H%M%S}.copy"
+    with sqlite3.connect(database) as source, sqlite3.connect(target) as copy:
+        source.backup(copy)
+    Path(target).chmod(0o600)
+    return target

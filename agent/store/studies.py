@@ -1,0 +1,255 @@
+"""Transitions of a study: received, reopened, summed up; and what the summing up needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, exists, func, insert, not_, or_, select, update
+from sqlalchemy.engine import Row
+
+from firstread.agent.clock import Moment
+from firstread.agent.store import events
+from firstread.agent.store.codec import assessment_from_json, identity_from_json, identity_to_json, prediction_from_json
+from firstread.agent.store.engine import has_passed, moment_values
+from firstread.agent.store.tables import ImageState, StudyState, entry, instance, result, study
+from firstread.models.findings import ReasonCode
+from firstread.models.prediction import Assessment, Prediction, Priority, Reason, StudyIdentity
+
+UNFINISHED = (ImageState.WAITING, ImageState.ANALYSING)
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One current image of a study, as the summing up sees it."""
+
+    id: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    patient_key: str
+    state: ImageState
+    reason: Reason | None
+    path: str
+    preview_path: str | None
+    saliency: bytes | None
+    prediction: Prediction | None
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A study that is ready to be summed up. ``changes`` guards against what arrives meanwhile."""
+
+    id: int
+    revision: int
+    changes: int
+    identity: StudyIdentity
+    calling_ae_title: str
+    ordered_priority: Priority | None
+    cause: str
+    received_at: datetime
+    images: tuple[ImageRecord, ...]
+    earlier: tuple[Assessment, ...]
+    """Results of earlier revisions, oldest first."""
+    last_identity: StudyIdentity | None
+    """Whom the newest earlier result was sent out for."""
+
+
+def create(
+    connection: Connection, identity: StudyIdentity, calling_ae_title: str, ordered: Priority | None, now: Moment
+) -> int:
+    """A study is heard of for the first time: it is receiving, revision 1."""
+    key = connection.execute(
+        insert(study).values(
+            study_instance_uid=identity.study_instance_uid,
+            state=StudyState.RECEIVING,
+            revision=1,
+            changes=0,
+            **_identity_columns(identity),
+            calling_ae_title=calling_ae_title,
+            ordered_priority=ordered,
+            cause="first images",
+            received_at=now.at,
+            **moment_values("opened", now),
+            **moment_values("touched", now),
+        )
+    ).inserted_primary_key
+    if key is None:
+        raise RuntimeError("the database gave no key for a new study")
+    return int(key[0])
+
+
+def find(connection: Connection, study_instance_uid: str) -> Row[Any] | None:
+    """The row of a study, None when it is unknown."""
+    return connection.execute(select(study).where(study.c.study_instance_uid == study_instance_uid)).one_or_none()
+
+
+def touch(connection: Connection, row: Row[Any], identity: StudyIdentity, cause: str, actor: str, now: Moment) -> None:
+    """An image arrived: the quiet period starts again; a study that had ended is received again, one revision on."""
+    connection.execute(
+        update(study)
+        .where(study.c.id == row.id)
+        .values(changes=study.c.changes + 1, **_identity_columns(identity), **moment_values("touched", now))
+    )
+    if row.state != StudyState.RECEIVING:
+        reopen(connection, row.id, cause, actor, now)
+
+
+def reopen(
+    connection: Connection, study_id: int, cause: str, actor: str, now: Moment, *, bundle: str | None = None
+) -> bool:
+    """analysed | not_analysed -> receiving, revision + 1. False when the study was receiving already."""
+    changed = connection.execute(
+        update(study)
+        .where(study.c.id == study_id, study.c.state != StudyState.RECEIVING)
+        .values(
+            state=StudyState.RECEIVING,
+            revision=study.c.revision + 1,
+            changes=study.c.changes + 1,
+            cause=cause,
+            bundle=bundle,
+            reason_code=None,
+            ended_at=None,
+            **moment_values("opened", now),
+        )
+    ).rowcount
+    if changed:
+        events.record(connection, now, "reopened", actor, study_id=study_id, cause=cause)
+    return bool(changed)
+
+
+def image_ended(connection: Connection, study_id: int, actor: str, now: Moment) -> None:
+    """An image of the study ended: the summing up must look again, also where a result had gone out without it."""
+    connection.execute(update(study).where(study.c.id == study_id).values(changes=study.c.changes + 1))
+    reopen(connection, study_id, "an image ended after the result", actor, now)
+
+
+def set_ordered_priority(
+    connection: Connection, *, study_instance_uid: str, accession_number: str, priority: Priority, now: Moment
+) -> int:
+    """An order named a priority: kept with its studies, never lowered. Answers how many studies it raised."""
+    names = []
+    if study_instance_uid:
+        names.append(study.c.study_instance_uid == study_instance_uid)
+    if accession_number:
+        names.append(study.c.accession_number == accession_number)
+    if not names:
+        return 0
+    rows = connection.execute(
+        select(study.c.id, study.c.ordered_priority).where(
+            or_(*names), or_(study.c.ordered_priority.is_(None), study.c.ordered_priority < int(priority))
+        )
+    ).all()
+    for row in rows:
+        connection.execute(
+            update(study)
+            .where(study.c.id == row.id)
+            .values(ordered_priority=int(priority), changes=study.c.changes + 1)
+        )
+        events.record(connection, now, "ordered priority", "worklist", study_id=row.id, priority=priority.name)
+    return len(rows)
+
+
+def ordered_priority_of(connection: Connection, identity: StudyIdentity) -> Priority | None:
+    """What an order that came before the films asked for, None when none is known."""
+    names = [entry.c.study_instance_uid == identity.study_instance_uid]
+    if identity.accession_number:
+        names.append(entry.c.accession_number == identity.accession_number)
+    value = connection.execute(select(func.max(entry.c.ordered_priority)).where(or_(*names))).scalar()
+    return None if value is None else Priority(value)
+
+
+def ready_to_sum_up(
+    connection: Connection, *, quiet_period_s: float, max_open_s: float, limit: int, now: Moment
+) -> list[OpenStudy]:
+    """Receiving studies that are quiet and whose images have all ended, or that have been open for too long."""
+    unfinished = exists().where(instance.c.study_id == study.c.id, instance.c.current, instance.c.state.in_(UNFINISHED))
+    rows = connection.execute(
+        select(study)
+        .where(
+            study.c.state == StudyState.RECEIVING,
+            or_(
+                and_(has_passed(study, "touched", now.plus(-quiet_period_s)), not_(unfinished)),
+                has_passed(study, "opened", now.plus(-max_open_s)),
+            ),
+        )
+        .order_by(study.c.touched_at)
+        .limit(limit)
+    ).all()
+    return [_open_study(connection, row) for row in rows]
+
+
+def end(connection: Connection, ready: OpenStudy, reason: Reason | None, actor: str, now: Moment) -> bool:
+    """receiving -> analysed | not_analysed. False when anything changed since ``ready`` was read."""
+    state = StudyState.ANALYSED if reason is None else StudyState.NOT_ANALYSED
+    changed = connection.execute(
+        update(study)
+        .where(
+            study.c.id == ready.id,
+            study.c.state == StudyState.RECEIVING,
+            study.c.revision == ready.revision,
+            study.c.changes == ready.changes,
+        )
+        .values(state=state, reason_code=reason and reason.code, ended_at=now.at)
+    ).rowcount
+    if changed:
+        why = reason.text if reason else ""
+        events.record(connection, now, state, actor, study_id=ready.id, revision=ready.revision, reason=why)
+    return bool(changed)
+
+
+def images_of(connection: Connection, study_id: int) -> list[ImageRecord]:
+    """The current instances of a study that count as images, in the order of arrival."""
+    rows = connection.execute(
+        select(instance)
+        .where(instance.c.study_id == study_id, instance.c.current, instance.c.state != ImageState.KEPT)
+        .order_by(instance.c.id)
+    )
+    return [
+        ImageRecord(
+            id=row.id,
+            sop_instance_uid=row.sop_instance_uid,
+            sop_class_uid=row.sop_class_uid,
+            series_instance_uid=row.series_instance_uid,
+            patient_key=row.patient_key,
+            state=ImageState(row.state),
+            reason=Reason(ReasonCode(row.reason_code), row.reason_detail or "") if row.reason_code else None,
+            path=row.path,
+            preview_path=row.preview_path,
+            saliency=row.saliency,
+            prediction=prediction_from_json(row.prediction) if row.prediction else None,
+        )
+        for row in rows
+    ]
+
+
+def results_of(connection: Connection, study_id: int) -> list[Row[Any]]:
+    """The results of a study, oldest revision first."""
+    return list(connection.execute(select(result).where(result.c.study_id == study_id).order_by(result.c.revision)))
+
+
+def _open_study(connection: Connection, row: Row[Any]) -> OpenStudy:
+    earlier = results_of(connection, row.id)
+    return OpenStudy(
+        id=row.id,
+        revision=row.revision,
+        changes=row.changes,
+        identity=identity_from_json(row.identity),
+        calling_ae_title=row.calling_ae_title,
+        ordered_priority=None if row.ordered_priority is None else Priority(row.ordered_priority),
+        cause=row.cause,
+        received_at=row.received_at,
+        images=tuple(images_of(connection, row.id)),
+        earlier=tuple(assessment_from_json(one.assessment) for one in earlier),
+        last_identity=identity_from_json(earlier[-1].identity) if earlier else None,
+    )
+
+
+def _identity_columns(identity: StudyIdentity) -> dict[str, Any]:
+    return {
+        "identity": identity_to_json(identity),
+        "patient_id": identity.patient_id[:256],
+        "accession_number": identity.accession_number[:256],
+        "study_date": identity.study_date[:16],
+    }
