@@ -263,7 +263,7 @@ alarm = Table(
     Column("remedy", Text, nullable=False),
     Column("since", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
-    Column("count", Integer, nullable=False),
+    Column("sightings", Integer, nullable=False),
     Column("cleared_at", UtcDateTime),
 )
 

@@ -35,7 +35,7 @@ class Alarm:
     remedy: str
     since: datetime
     seen_at: datetime
-    count: int
+    sightings: int
     cleared_at: datetime | None
 
 
@@ -70,7 +70,7 @@ def raise_alarm(
     if row is None:
         connection.execute(
             insert(alarm).values(
-                key=key, severity=severity, text=text, remedy=remedy, since=now.at, seen_at=now.at, count=1
+                key=key, severity=severity, text=text, remedy=remedy, since=now.at, seen_at=now.at, sightings=1
             )
         )
     else:
@@ -84,7 +84,7 @@ def raise_alarm(
                 remedy=remedy,
                 since=row.since if stands else now.at,
                 seen_at=now.at,
-                count=row.count + 1 if stands else 1,
+                sightings=row.sightings + 1 if stands else 1,
                 cleared_at=None,
             )
         )
