@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from firstread.agent.config_sections import AETitle, Host, Port, Seconds, Section
 
@@ -82,9 +83,16 @@ class DicomDestination(_Destination):
     dimse_timeout_s: Seconds = Field(60, description="Wait for the answer to a C-STORE.")
 
 
-PriorityPlace = Annotated[
-    str, StringConstraints(pattern=r"^(TQ1-9|OBR-5|OBR-27\.6|OBX-8|OBX:[A-Za-z0-9_.-]{1,20}|Z[A-Z0-9]{2}-[1-9][0-9]?)$")
-]
+_PLACE = re.compile(r"TQ1-9|OBR-5|OBR-27\.6|OBX-8|OBX:[A-Za-z0-9_.-]{1,20}|Z[A-Z0-9]{2}-[1-9][0-9]?")
+
+
+def _place(value: str) -> str:
+    if not _PLACE.fullmatch(value):
+        raise ValueError("a place is one of TQ1-9, OBR-5, OBR-27.6, OBX-8, OBX:CODE or a field such as ZFR-1")
+    return value
+
+
+PriorityPlace = Annotated[str, AfterValidator(_place)]
 HL7Text = Annotated[str, StringConstraints(min_length=1, max_length=227, pattern=r"^[^\r\n]+$")]
 
 

@@ -37,7 +37,11 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def sentences_for(error: ValidationError, root: type[BaseModel], tree: Mapping[str, Any]) -> list[str]:
     """A sentence for each problem of ``error``, which came of reading ``tree`` as ``root``."""
-    return list(dict.fromkeys(_sentence(detail, root, tree) for detail in error.errors()))
+    details = error.errors()
+    # A list whose only item is refused is also "too short" to pydantic: the item's own sentence says it all.
+    inner = {detail["loc"][:-1] for detail in details}
+    told = [detail for detail in details if not (detail["type"] == "too_short" and detail["loc"] in inner)]
+    return list(dict.fromkeys(_sentence(detail, root, tree) for detail in told))
 
 
 def _sentence(detail: ErrorDetails, root: type[BaseModel], tree: Mapping[str, Any]) -> str:
@@ -102,13 +106,7 @@ def _place(
         if inner and not rest:
             names.append(step)
             model, choices = inner[0], inner if len(inner) > 1 else []
-        elif (
-            not rest
-            and isinstance(here, dict)
-            and model is not None
-            and step not in model.model_fields
-            and names[-1:] == ["findings"]
-        ):
+        elif not rest and model is not None and step not in model.model_fields and names[-1:] == ["findings"]:
             names.append(step)
         else:
             rest.append(str(step))

@@ -1,0 +1,209 @@
+"""The settings as text for people: the commented file of ``firstread init`` and the reference of docs/settings.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from firstread.agent.config import DEFAULT_PRIORITIES, DicomDestination, Hl7Destination, Settings, TriageSettings
+from firstread.agent.config_sections import FindingRule, SenderSettings, TriageOverride, plain
+from firstread.agent.config_sentences import models_in
+from firstread.models.prediction import Priority
+
+_HEAD = """\
+# Settings of Firstread. A line that begins with "#" and a space explains; a line that begins with "#" and no space
+# shows the default: take the "#" away to change it. Every key can also come from the environment, which wins:
+# FIRSTREAD_DICOM__AE_TITLE=FIRSTREAD is [dicom] ae_title. Check the file with: firstread config check
+"""
+
+_CHOSEN: Mapping[tuple[str, str], Any] = {
+    ("dicom", "ae_title"): "FIRSTREAD",
+    ("dicom", "port"): 11112,
+    # A new site is often fed its archive first: without a limit a migration would raise last year's studies.
+    ("study", "max_age_days"): 7,
+    ("storage", "path"): "firstread-data",
+}
+"""What ``firstread init`` writes as set, because a site should look at it."""
+
+_EXAMPLES: Mapping[tuple[str, str], str] = {
+    ("dicom", "maximum_per_calling_ae"): "8",
+    ("database", "url"): 'url_file = "/etc/firstread/database-url"',
+    ("web", "password"): 'password_file = "/etc/firstread/web-password"',
+    ("web", "password_hash"): 'password_hash = "scrypt$..."',
+}
+"""Keys without a default, as a site would write them (a whole line where the key differs)."""
+
+
+def toml_value(value: Any) -> str:
+    """A settings value as TOML writes it; empty for None, which TOML does not know."""
+    shown = plain(value)
+    if shown is None:
+        return ""
+    if isinstance(shown, float) and shown.is_integer():
+        return str(int(shown))
+    if isinstance(shown, list):
+        return "[" + ", ".join(toml_value(item) for item in shown) + "]"
+    if isinstance(shown, dict):
+        return "{" + ", ".join(f"{key} = {toml_value(item)}" for key, item in shown.items()) + "}"
+    return json.dumps(shown, ensure_ascii=False)
+
+
+def _scalars(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    return ((name, field) for name, field in model.model_fields.items() if not models_in(field.annotation))
+
+
+def _subsections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Keys that are one table of their own, such as ``retry``."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            yield name, type(field.default)
+
+
+def _lines(section: str, model: type[BaseModel]) -> Iterator[str]:
+    for key, field in _scalars(model):
+        yield f"# {field.description}"
+        if (section, key) in _CHOSEN:
+            yield f"{key} = {toml_value(_CHOSEN[section, key])}"
+        elif field.default is None:
+            example = _EXAMPLES[section, key]
+            yield "# Not set; for example: " + (example if "=" in example else f"{key} = {example}")
+        else:
+            yield f"#{key} = {toml_value(field.default)}"
+
+
+def _section(name: str, model: type[BaseModel]) -> Iterator[str]:
+    yield from ("", f"# {_first_line(model)}", f"[{name}]", *_lines(name, model))
+    for key, inner in _subsections(model):
+        yield from ("", f"# {_first_line(inner)}", f"[{name}.{key}]", *_lines(f"{name}.{key}", inner))
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().splitlines()[0]
+
+
+def _example(title: str, table: str, model: type[BaseModel], given: Mapping[str, Any]) -> Iterator[str]:
+    """A commented table of a list: what must be given first, then every default."""
+    yield from ("", f"# {title}", f"#[[{table}]]")
+    yield from (f"#{key} = {toml_value(value)}" for key, value in given.items())
+    for key, field in _scalars(model):
+        if key not in given and field.default is not None:
+            yield f"# {field.description}"
+            yield f"#{key} = {toml_value(field.default)}"
+    for key, inner in _subsections(model):
+        yield f"# {_first_line(inner)}"
+        yield f"#{key} = {toml_value(inner())}"
+
+
+def _triage_findings() -> Iterator[str]:
+    yield from ("", "# What each finding asks for; a threshold that is not set is the model's own operating point.")
+    for label, priority in DEFAULT_PRIORITIES.items():
+        yield f"#[triage.findings.{label}]"
+        yield f'#priority = "{priority.name if isinstance(priority, Priority) else "none"}"'
+    yield "# Other rules for the films of one station, sender (calling_ae) or institution:"
+    yield from ("#[[triage.overrides]]", '#station = "ICU-PORTABLE"')
+    yield '#findings = {Pneumothorax = {threshold = 0.7}, Effusion = {priority = "none"}}'
+
+
+def render_template() -> str:
+    """A commented settings file: it loads as it is, and every commented default is the default in force."""
+    lines: list[str] = [_HEAD.rstrip()]
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            lines += _section(name, type(field.default))
+            if isinstance(field.default, TriageSettings):
+                lines += _triage_findings()
+    lines += _example(
+        "What one sender's films do not say.",
+        "senders",
+        SenderSettings,
+        {"calling_ae": "CT_GATEWAY", "assigning_authority": "HOSPITAL"},
+    )
+    pacs = {"name": "PACS", "type": "dicom", "host": "pacs.example.org", "port": 104, "ae_title": "PACS"}
+    lines += _example(
+        "A PACS that gets report and heat map into the same study.", "destinations", DicomDestination, pacs
+    )
+    ris = {"name": "RIS", "type": "hl7", "host": "ris.example.org", "port": 2575}
+    lines += _example("A RIS or worklist that reads the priority.", "destinations", Hl7Destination, ris)
+    return "\n".join(lines) + "\n"
+
+
+_KINDS: tuple[tuple[type, str], ...] = (
+    (bool, "true or false"),
+    (int, "whole number"),
+    (float, "number"),
+    (str, "text"),
+    (Path, "path"),
+)
+
+
+def _kind(annotation: Any) -> str:
+    """What a value looks like, in words."""
+    if get_origin(annotation) is Literal:
+        return " or ".join(json.dumps(value) for value in get_args(annotation))
+    arguments = [each for each in get_args(annotation) if each is not type(None) and each is not Ellipsis]
+    if get_origin(annotation) in (tuple, list):
+        return f"list of {_kind(arguments[0])}"
+    if get_origin(annotation) is dict:
+        return "table"
+    for kind, words in _KINDS:
+        if isinstance(annotation, type) and issubclass(annotation, kind) and annotation is not Priority:
+            return words
+    inner = [_kind(each) for each in arguments if isinstance(each, type) or get_origin(each)]
+    return inner[0] if inner else "text"
+
+
+def _rows(model: type[BaseModel]) -> Iterator[str]:
+    yield "| key | value | default | why |"
+    yield "|---|---|---|---|"
+    for key, field in _scalars(model):
+        if field.is_required():
+            default = "must be given"
+        else:
+            default = f"`{toml_value(field.default)}`" if field.default is not None else "not set"
+        words = "STAT, URGENT or none" if model is FindingRule and key == "priority" else _kind(field.annotation)
+        yield f"| `{key}` | {words} | {default} | {field.description} |".replace("SecretStr", "text")
+    yield ""
+
+
+def render_reference() -> str:
+    """docs/settings.md: every key of every section, from the models that are in force."""
+    lines = [
+        "# Settings",
+        "",
+        "This page is written from the settings models: `python -m firstread.agent.settings_file > docs/settings.md`.",
+        "",
+        "One TOML file (`firstread init` writes one) and the environment, which wins: `FIRSTREAD_DICOM__AE_TITLE` is",
+        "`[dicom] ae_title`. In lists of tables a position or a name follows: `FIRSTREAD_DESTINATIONS__PACS__HOST`. An",
+        "empty variable counts as not given. Lists are written as in TOML. `[web] password`, `[web] password_hash` and",
+        '`[database] url` may stand in files of their own: write `password_file = "..."`. Relative paths in the file',
+        "count from its folder. A key that does not exist is an error that names the nearest one.",
+        "",
+    ]
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            model = type(field.default)
+            lines += [f"## [{name}]", "", _first_line(model), "", *_rows(model)]
+            for key, inner in _subsections(model):
+                lines += [f"### [{name}.{key}]", "", _first_line(inner), "", *_rows(inner)]
+    lines += ["## [triage.findings.LABEL]", "", _first_line(FindingRule), "", *_rows(FindingRule)]
+    lines += ["| finding | priority where the site says nothing |", "|---|---|"]
+    lines += [
+        f"| {label} | {priority.name if priority else 'none'} |" for label, priority in DEFAULT_PRIORITIES.items()
+    ]
+    lines += ["", "## [[triage.overrides]]", "", _first_line(TriageOverride), "", *_rows(TriageOverride)]
+    lines += ["## [[senders]]", "", _first_line(SenderSettings), "", *_rows(SenderSettings)]
+    for kind in (DicomDestination, Hl7Destination):
+        tag = get_args(kind.model_fields["type"].annotation)[0]
+        lines += [f'## [[destinations]] of type "{tag}"', "", _first_line(kind), "", *_rows(kind)]
+    for key, inner in dict((*_subsections(DicomDestination), *_subsections(Hl7Destination))).items():
+        lines += [f"### {key} of a destination", "", _first_line(inner), "", *_rows(inner)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    print(render_reference(), end="")

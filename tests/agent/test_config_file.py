@@ -1,0 +1,51 @@
+"""The file that ``firstread init`` writes, and the reference page: both say what is in force."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from firstread.agent.config import Settings, load_settings
+from firstread.agent.settings_file import render_reference, render_template
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_written_file_loads_and_changes_nothing_but_the_age_limit(tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(render_template(), encoding="utf-8")
+    settings = load_settings(path, {})
+    assert settings.study.max_age_days == 7
+    assert settings.spool == tmp_path / "firstread-data"
+    study = settings.study.model_copy(update={"max_age_days": None})
+    assert settings.model_copy(update={"study": study, "storage": Settings().storage}) == Settings()
+
+
+def test_every_commented_default_is_the_default_in_force(tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    text, changed = re.subn(r"(?m)^#(?=\S)", "", render_template())
+    assert changed > 80
+    path.write_text(text, encoding="utf-8")
+    settings, default = load_settings(path, {}), Settings()
+    for section in ("dicom", "database", "analysis", "site", "report", "web", "worklist"):
+        assert getattr(settings, section) == getattr(default, section), section
+    for label in settings.triage.findings:
+        assert settings.triage.priority_of(label) == default.triage.priority_of(label)
+    pacs, ris = settings.destinations
+    for destination in (pacs, ris):
+        for key, field in type(destination).model_fields.items():
+            if not field.is_required():
+                assert getattr(destination, key) == field.default, key
+
+
+def test_every_key_stands_in_the_written_file() -> None:
+    text = render_template()
+    for name, field in Settings.model_fields.items():
+        assert name in text
+        for key in getattr(type(field.default), "model_fields", {}):
+            assert re.search(rf"\b{key}\b|{key}_file", text), f"[{name}] {key}"
+
+
+def test_reference_page_is_current() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == render_reference(), "run: python -m firstread.agent.settings_file > docs/settings.md"
