@@ -1,0 +1,106 @@
+"""Which entry of the reading list a message or a film means, and whose it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, or_, select
+
+from firstread.agent.store.tables import entry
+from firstread.models.prediction import StudyIdentity
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a message names a study by; empty fields match nothing."""
+
+    study_instance_uid: str = ""
+    accession_numbers: tuple[str, ...] = ()
+    placer_order_number: str = ""
+    filler_order_number: str = ""
+    patient_id: str = ""
+
+    @property
+    def names_something(self) -> bool:
+        """True when an entry can be found by it."""
+        return bool(
+            self.study_instance_uid or self.accession_numbers or self.placer_order_number or self.filler_order_number
+        )
+
+
+def match_of(identity: StudyIdentity) -> Match:
+    """What a study is known by."""
+    return Match(
+        study_instance_uid=identity.study_instance_uid,
+        accession_numbers=accessions(identity),
+        placer_order_number=identity.placer_order_number,
+        filler_order_number=identity.filler_order_number,
+        patient_id=identity.patient_id,
+    )
+
+
+def find_entries(connection: Connection, match: Match) -> list[Row[Any]]:
+    """Entries that ``match`` names: by study, else by accession or order numbers; oldest first."""
+    if match.study_instance_uid:
+        rows = connection.execute(select(entry).where(entry.c.study_instance_uid == match.study_instance_uid)).all()
+        if rows:
+            return list(rows)
+    conditions: list[ColumnElement[bool]] = []
+    if match.accession_numbers:
+        conditions.append(entry.c.accession_number.in_(match.accession_numbers))
+        # A study of several accession numbers keeps them in its identity; the text is only a first sieve.
+        for number in match.accession_numbers:
+            conditions.append(cast(entry.c.identity, Text).contains(f'"{number}"', autoescape=True))
+    if match.placer_order_number:
+        conditions.append(entry.c.placer_order_number == match.placer_order_number)
+    if match.filler_order_number:
+        conditions.append(entry.c.filler_order_number == match.filler_order_number)
+    if not conditions:
+        return []
+    rows = connection.execute(select(entry).where(or_(*conditions)).order_by(entry.c.id)).all()
+    return [row for row in rows if _named(match, row)]
+
+
+def patients_agree(match: Match, row: Row[Any]) -> bool:
+    """False only when both name a patient and the identifiers differ."""
+    other = str(row.identity.get("patient_id", "")).strip()
+    return not (match.patient_id.strip() and other and match.patient_id.strip() != other)
+
+
+def merge_identity(first: StudyIdentity, second: StudyIdentity) -> StudyIdentity:
+    """``first`` with its empty fields filled from ``second``."""
+    empty = ("", (), None)
+    filled = {
+        item.name: getattr(second, item.name)
+        for item in fields(StudyIdentity)
+        if getattr(first, item.name) in empty and getattr(second, item.name) not in empty
+    }
+    return replace(first, **filled)
+
+
+def accessions(identity: StudyIdentity) -> tuple[str, ...]:
+    """Every accession number that a study has, the first one first."""
+    return tuple(dict.fromkeys(number for number in (identity.accession_number, *identity.accession_numbers) if number))
+
+
+def key_columns(identity: StudyIdentity, match: Match) -> dict[str, str]:
+    """The columns that an entry is found by."""
+    numbers = accessions(identity) or match.accession_numbers
+    return {
+        "accession_number": numbers[0] if numbers else "",
+        "placer_order_number": identity.placer_order_number or match.placer_order_number,
+        "filler_order_number": identity.filler_order_number or match.filler_order_number,
+    }
+
+
+def _named(match: Match, row: Row[Any]) -> bool:
+    numbers = {row.accession_number, *row.identity.get("accession_numbers", ())} - {""}
+    if numbers & set(match.accession_numbers):
+        return True
+    if match.study_instance_uid and row.study_instance_uid and match.study_instance_uid != row.study_instance_uid:
+        return False
+    return bool(
+        (match.placer_order_number and match.placer_order_number == row.placer_order_number)
+        or (match.filler_order_number and match.filler_order_number == row.filler_order_number)
+    )
