@@ -1,0 +1,58 @@
+# make demo   sets up .venv and shows the whole chain; ONCE=1 ends by itself
+# make test   sets up what tests need, runs the checks and every test
+# make check  lint, format, types, import rules
+# What is set up already is skipped: a second run needs no network.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= deploy/constraints.txt
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile \
+	$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+PROJECT := setup.cfg pyproject.toml $(CONSTRAINTS)
+
+.DEFAULT_GOAL := demo
+.PHONY: demo test check peers constraints
+
+demo: $(VENV)/.ready
+	$(BIN)/firstread demo $(if $(ONCE),--once)
+
+test: check peers
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --config setup.cfg
+
+# Real peers (DCMTK, Orthanc, a browser ...) are the system's packages: installed where we may, asked for where not.
+peers:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then sh deploy/install-peers.sh; \
+	else sh deploy/install-peers.sh --check || echo "Tests that need them are skipped."; fi
+
+# Renews the pins from what is installed: make test, then make constraints, then make test in a fresh clone.
+constraints: $(VENV)/.ready-test
+	$(BIN)/python deploy/pin.py > deploy/constraints.txt.new
+	mv deploy/constraints.txt.new deploy/constraints.txt
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Firstread needs Python 3.11 or later: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "python3 -m venv failed: on Debian, apt-get install python3-venv"; exit 1; }
+
+# Without build isolation pip asks no registry for what is installed already.
+$(VENV)/.build: | $(BIN)/python
+	$(PIP) 'setuptools>=77'
+	touch $@
+
+$(VENV)/.ready: $(VENV)/.build $(PROJECT)
+	@echo "Installing Firstread and what it needs into $(VENV): some minutes the first time"
+	$(PIP) --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	@echo "Installing what tests need into $(VENV)"
+	$(PIP) --no-build-isolation --editable '.[test,bench]'
+	touch $@
