@@ -89,6 +89,12 @@ def add(
     return int(key[0])
 
 
+def any_waiting(connection: Connection) -> bool:
+    """True when there is something to claim; a look without a lock."""
+    query = select(instance.c.id).where(instance.c.state == ImageState.WAITING, instance.c.current).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def claim(connection: Connection, *, owner: str, lease_s: float, limit: int, now: Moment) -> list[ImageClaim]:
     """waiting -> analysing, oldest first. An image that failed before is claimed alone, so that it fails alone."""
     waiting = (

@@ -1,0 +1,263 @@
+"""The analyser: claims waiting images, has them read, batches them through the model, writes back what it said."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import structlog
+
+from firstread.agent import clock
+from firstread.agent.config import Settings
+from firstread.agent.decoders import Decoders, Ended
+from firstread.agent.film import FilmOrder, ReadFilm, read_film
+from firstread.agent.identify import parse_date
+from firstread.agent.models_at_hand import LoadedModel, ModelsAtHand
+from firstread.agent.spool import PREVIEWS, new_place
+from firstread.agent.store import images
+from firstread.agent.store.engine import Store, StoreBusy
+from firstread.agent.store.images import ImageClaim
+from firstread.models.findings import ReasonCode
+from firstread.models.prediction import Prediction, Reason
+from firstread.models.saliency import localise
+
+log = structlog.get_logger()
+
+POLL_S = 0.05
+
+
+@dataclass
+class _Film:
+    claim: ImageClaim
+    model: LoadedModel
+    preview_path: str
+    read: ReadFilm | None = None
+    ready_at: float = 0.0
+
+
+@dataclass
+class Figures:
+    """What the analyser has done since it started, for its heartbeat."""
+
+    films: int = 0
+    batches: int = 0
+    last_batch: int = 0
+    engine: str = ""
+    in_flight: int = 0
+    batch_sizes: dict[int, int] = field(default_factory=dict)
+
+
+class Analyser:
+    """Runs until told to stop. One instance a process; several processes share the work by leases."""
+
+    def __init__(self, settings: Settings, store: Store, models: ModelsAtHand, owner: str) -> None:
+        self._settings = settings
+        self._store = store
+        self._models = models
+        self._owner = owner
+        self._batch_size = settings.analysis.batch_size
+        self._films: dict[int, _Film] = {}
+        self._ready: deque[_Film] = deque()
+        self._lease_s = settings.analysis.film_timeout_s * 2 + 120
+        self.figures = Figures()
+
+    def run(self, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> None:
+        """Claims and analyses until ``stop``; what is claimed and not begun is given back."""
+        settings = self._settings.analysis
+        decoders: Decoders[FilmOrder, ReadFilm] = Decoders(
+            read_film, count=settings.decode_workers, timeout_s=settings.film_timeout_s
+        )
+        try:
+            while not stop.is_set():
+                beat()
+                if not self._models.fit_to_report():
+                    stop.wait(1.0)
+                    continue
+                self.step(decoders)
+        finally:
+            self._give_back()
+            decoders.close()
+
+    def step(self, decoders: Decoders[FilmOrder, ReadFilm]) -> None:
+        """One turn: claim what there is room for, collect what was read, run a batch when it is time."""
+        room = 2 * self._batch_size - len(self._films)
+        claimed = self._claim(room, decoders) if room > 0 else 0
+        idle = not claimed and not self._ready
+        ended = decoders.collect(POLL_S if idle else 0.002)
+        while ended is not None:
+            self._was_read(ended)
+            ended = decoders.collect(0)
+        if self._ready and self._is_time(decoders):
+            self._run_batch()
+        self.figures.in_flight = len(self._films)
+
+    def _is_time(self, decoders: Decoders[FilmOrder, ReadFilm]) -> bool:
+        if len(self._ready) >= self._batch_size or decoders.in_flight == 0:
+            return True
+        return time.monotonic() - self._ready[0].ready_at >= self._settings.analysis.batch_wait_ms / 1000
+
+    def _claim(self, room: int, decoders: Decoders[FilmOrder, ReadFilm]) -> int:
+        try:
+            with self._store.read() as connection:
+                if not images.any_waiting(connection):
+                    return 0
+            with self._store.write() as connection:
+                claims = images.claim(connection, owner=self._owner, lease_s=self._lease_s, limit=room, now=clock.now())
+        except StoreBusy as error:
+            log.warning("database busy", error=str(error))
+            return 0
+        for claim in claims:
+            self._begin(claim, decoders)
+        return len(claims)
+
+    def _begin(self, claim: ImageClaim, decoders: Decoders[FilmOrder, ReadFilm]) -> None:
+        reason = prior_study(claim, self._settings.study.max_age_days)
+        if reason is not None:
+            with self._store.write() as connection:
+                images.end_not_analysed(
+                    connection, claim, reason, preview_path=None, actor=self._owner, now=clock.now()
+                )
+            return
+        try:
+            model = self._models.named(claim.bundle)
+        except Exception as error:
+            self._fail(claim, f"the model {claim.bundle or 'in force'} cannot be used: {error}")
+            return
+        film = _Film(claim, model, str(new_place(PREVIEWS, ".png")))
+        self._films[claim.id] = film
+        decoders.submit(
+            claim.id,
+            FilmOrder(
+                path=str(self._settings.spool / claim.path),
+                preview_target=str(self._settings.spool / film.preview_path),
+                preprocessing=model.bundle.preprocessing,
+                minimum_age_years=self._settings.study.minimum_age_years,
+            ),
+        )
+
+    def _was_read(self, ended: Ended[ReadFilm]) -> None:
+        film = self._films[ended.key]
+        read = ended.answer
+        if read is None:
+            del self._films[ended.key]
+            self._fail(film.claim, ended.failure)
+        elif read.reason is not None:
+            del self._films[ended.key]
+            with self._store.write() as connection:
+                images.end_not_analysed(
+                    connection,
+                    film.claim,
+                    read.reason,
+                    preview_path=film.preview_path if read.preview else None,
+                    actor=self._owner,
+                    now=clock.now(),
+                )
+            log.info("image not analysed", sop_instance=film.claim.sop_instance_uid, reason=read.reason.code.value)
+        else:
+            film.read, film.ready_at = read, time.monotonic()
+            self._ready.append(film)
+
+    def _run_batch(self) -> None:
+        model = self._ready[0].model
+        batch = [film for film in self._ready if film.model is model][: self._batch_size]
+        for film in batch:
+            self._ready.remove(film)
+        squares = np.stack(
+            [film.read.square for film in batch if film.read is not None and film.read.square is not None]
+        )
+        try:
+            output = model.engine.run(squares)
+        except Exception as error:
+            log.exception("the model failed on a batch", films=len(batch))
+            for film in batch:
+                del self._films[film.claim.id]
+                self._fail(film.claim, f"the model failed: {type(error).__name__}: {error}")
+            self._models.failed(model, error)
+            return
+        now = clock.now()
+        with self._store.write() as connection:
+            for index, film in enumerate(batch):
+                del self._films[film.claim.id]
+                images.end_analysed(
+                    connection,
+                    film.claim,
+                    _prediction(film, output.probabilities[index], output.saliency[index]),
+                    preview_path=film.preview_path,
+                    saliency=_as_npy(output.saliency[index]),
+                    actor=self._owner,
+                    now=now,
+                )
+        figures = self.figures
+        figures.films += len(batch)
+        figures.batches += 1
+        figures.last_batch = len(batch)
+        figures.engine = model.engine.name
+        figures.batch_sizes[len(batch)] = figures.batch_sizes.get(len(batch), 0) + 1
+        log.info("batch analysed", films=len(batch), engine=model.engine.name)
+
+    def _fail(self, claim: ImageClaim, error: str) -> None:
+        log.warning("attempt failed", sop_instance=claim.sop_instance_uid, attempt=claim.attempts, error=error)
+        with self._store.write() as connection:
+            images.fail_attempt(
+                connection,
+                claim,
+                error,
+                max_attempts=self._settings.analysis.max_attempts,
+                actor=self._owner,
+                now=clock.now(),
+            )
+
+    def _give_back(self) -> None:
+        if not self._films:
+            return
+        with self._store.write() as connection:
+            for film in self._films.values():
+                images.give_back(connection, film.claim, why="the analyser stops", actor=self._owner, now=clock.now())
+
+
+def prior_study(claim: ImageClaim, max_age_days: int | None) -> Reason | None:
+    """The reason "prior study" when StudyDate lies further back than the site's limit; an unreadable date is no prior."""
+    if max_age_days is None:
+        return None
+    day = parse_date(claim.identity.study_date)
+    if day is None:
+        return None
+    age = (claim.received_at.date() - day).days
+    if age <= max_age_days:
+        return None
+    return Reason(ReasonCode.PRIOR_STUDY, f"{age} days old, the limit of this site is {max_age_days}")
+
+
+def _prediction(film: _Film, probabilities: np.ndarray, saliency: np.ndarray) -> Prediction:
+    read, bundle = film.read, film.model.bundle
+    if read is None or read.placement is None or read.orientation is None:
+        raise ValueError("a film without its geometry cannot have been analysed")
+    boxes = {}
+    for index, label in enumerate(bundle.labels):
+        upright = localise(saliency[index], read.placement)
+        if upright is not None:
+            boxes[label] = read.orientation.to_film(upright)
+    return Prediction(
+        sop_instance_uid=film.claim.sop_instance_uid,
+        probabilities={label: float(value) for label, value in zip(bundle.labels, probabilities, strict=True)},
+        boxes=boxes,
+        model=bundle.identity,
+    )
+
+
+def _as_npy(saliency: np.ndarray) -> bytes:
+    """uint8 [labels, h, w] in .npy form."""
+    buffer = io.BytesIO()
+    np.save(buffer, (np.clip(saliency, 0, 1) * 255 + 0.5).astype(np.uint8), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def saliency_from_npy(stored: bytes) -> np.ndarray:
+    """float32 [labels, h, w] in [0, 1] of what was stored with an analysed image."""
+    loaded: np.ndarray = np.load(io.BytesIO(stored), allow_pickle=False).astype(np.float32) / 255.0
+    return loaded

@@ -1,0 +1,84 @@
+"""One film from file to model input: runs in a process of its own, so that a broken codec costs this film alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from firstread.models import eligibility, gate, preprocess
+from firstread.models.orientation import Orientation
+from firstread.models.prediction import Reason
+from firstread.models.preprocess import Placement, Preprocessing
+from firstread.models.radiograph import UnreadableRadiograph, read_header, read_radiograph
+
+PREVIEW_SIDE = 1024
+"""Longest side in pixels of the preview, from which the model input, the page's picture and the heat map are made."""
+
+
+@dataclass(frozen=True)
+class FilmOrder:
+    """What to read, and how the model wants it. ``preview_target`` is where the upright picture goes (PNG)."""
+
+    path: str
+    preview_target: str
+    preprocessing: Preprocessing
+    minimum_age_years: float
+
+
+@dataclass(frozen=True, eq=False)
+class ReadFilm:
+    """What came of it: ``square`` float32 [S, S] in [0, 1] when the film is to be analysed, else ``reason``.
+
+    ``preview`` says whether the picture was written; ``placement`` and ``orientation`` lead back to the film.
+    """
+
+    reason: Reason | None
+    preview: bool = False
+    square: npt.NDArray[np.float32] | None = None
+    placement: Placement | None = None
+    orientation: Orientation | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_film(order: FilmOrder) -> ReadFilm:
+    """Judges, decodes, shows and prepares one film. Reasons are answers, not errors."""
+    path = Path(order.path)
+    try:
+        header = read_header(path)
+        reason = eligibility.judge(header, minimum_age_years=order.minimum_age_years)
+        if reason is not None:
+            return ReadFilm(reason, preview=_preview_for_the_page(path, order.preview_target))
+        film = read_radiograph(path, longest_side=PREVIEW_SIDE)
+    except UnreadableRadiograph as error:
+        return ReadFilm(error.reason)
+    _write_preview(film.pixels, order.preview_target)
+    verdict = gate.inspect(film.pixels)
+    if verdict.reason is not None:
+        return ReadFilm(verdict.reason, preview=True, notes=film.notes)
+    placement = preprocess.place(film.pixels, order.preprocessing)
+    square = preprocess.prepare(film.pixels, order.preprocessing, placement)
+    return ReadFilm(None, True, square, placement, film.orientation, film.notes)
+
+
+def _preview_for_the_page(path: Path, target: str) -> bool:
+    """A film that is not analysed is still worth a picture, when one can be had."""
+    try:
+        film = read_radiograph(path, longest_side=PREVIEW_SIDE)
+    except UnreadableRadiograph:
+        return False
+    _write_preview(film.pixels, target)
+    return True
+
+
+def _write_preview(pixels: npt.NDArray[np.float32], target: str) -> None:
+    """8-bit grey PNG. It can be made again from the film, so that it is not synced."""
+    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+    picture = Image.fromarray((pixels * 255.0 + 0.5).astype(np.uint8))
+    temporary = target + ".part"
+    picture.save(temporary, format="PNG", compress_level=1)
+    os.replace(temporary, target)

@@ -1,0 +1,182 @@
+"""Intake: a received file gets its place in the spool, its rows in one transaction, and only then its Success."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from firstread.agent import clock
+from firstread.agent.config import Settings
+from firstread.agent.identify import identify, patient_key
+from firstread.agent.spool import fsync_folder, new_place
+from firstread.agent.store import events, images, studies, watch
+from firstread.agent.store import worklist as list_store
+from firstread.agent.store.codec import identity_from_json
+from firstread.agent.store.engine import Store, StoreBusy
+from firstread.integration.dicom.identity import is_ours
+from firstread.integration.dicom.received import ReceivedInstance, Refusal
+from firstread.integration.dicom.status import SUCCESS, OutOfResources, StoreStatus
+from firstread.models.eligibility import is_image_for_us
+from firstread.models.prediction import StudyIdentity
+
+log = structlog.get_logger()
+
+ACTOR = "receive"
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Takes instances in. ``settings`` say where; ``site_uid`` recognises our own results coming back."""
+
+    settings: Settings
+    store: Store
+    site_uid: str
+
+    def take(self, received: ReceivedInstance) -> StoreStatus:
+        """Success once file and rows are durable. Raises OutOfResources when they cannot be: the sender tries again."""
+        place = new_place("films", ".dcm")
+        target = self.settings.spool / place
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            received.path.rename(target)
+            fsync_folder(target.parent)
+            fsync_folder(target.parent.parent)
+        except OSError as error:
+            raise OutOfResources(f"spool: {error.strerror or error}") from error
+        try:
+            kept = self._record(received, place)
+        except StoreBusy as error:
+            target.unlink(missing_ok=True)
+            raise OutOfResources("database busy, send again") from error
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+        if not kept:
+            target.unlink(missing_ok=True)
+        return SUCCESS
+
+    def note_refusal(self, refusal: Refusal) -> None:
+        """Keeps a refusal for the trail, the metrics and the page."""
+        with self.store.write() as connection:
+            events.record(
+                connection,
+                clock.now(),
+                "refused",
+                ACTOR,
+                status=f"{refusal.status:04X}",
+                why=refusal.comment,
+                calling_ae_title=refusal.calling_ae_title,
+                address=refusal.peer_address,
+                association=refusal.association_id,
+                sop_instance_uid=refusal.sop_instance_uid,
+                study_instance_uid=refusal.study_instance_uid,
+            )
+
+    def _record(self, received: ReceivedInstance, place: Path) -> bool:
+        for attempt in (1, 2, 3):
+            try:
+                return self._record_once(received, place)
+            except IntegrityError:
+                # Another process stored the same instance or study between our look and our write.
+                if attempt == 3:
+                    raise
+        return False
+
+    def _record_once(self, received: ReceivedInstance, place: Path) -> bool:
+        now = clock.now()
+        sender = self.settings.sender(received.calling_ae_title)
+        identity = identify(
+            received.header,
+            assigning_authority=(sender and sender.assigning_authority) or self.settings.site.assigning_authority,
+            accession_from=sender.accession_from if sender else ("AccessionNumber", "RequestAttributesSequence"),
+        )
+        ours = is_ours(
+            self.site_uid, received.study_instance_uid, received.series_instance_uid, received.sop_instance_uid
+        )
+        stored = images.StoredInstance(
+            sop_instance_uid=received.sop_instance_uid,
+            series_instance_uid=received.series_instance_uid,
+            sop_class_uid=received.sop_class_uid,
+            transfer_syntax_uid=received.transfer_syntax_uid,
+            patient_key=patient_key(identity),
+            is_image=not ours and is_image_for_us(received.sop_class_uid),
+            path=str(place),
+            size_bytes=received.size_bytes,
+            sha256=received.sha256,
+            association={
+                "calling_ae_title": received.calling_ae_title,
+                "called_ae_title": received.called_ae_title,
+                "peer_address": received.peer_address,
+                "association_id": received.association_id,
+                "message_id": received.message_id,
+                "priority": received.priority,
+                "move_originator_ae_title": received.move_originator_ae_title,
+                "move_originator_message_id": received.move_originator_message_id,
+            },
+        )
+        with self.store.write() as connection:
+            known = images.newest_version(connection, received.sop_instance_uid)
+            row = studies.find(connection, received.study_instance_uid)
+            study_id = None if row is None else int(row.id)
+            if known is not None and known.sha256 == received.sha256:
+                events.record(
+                    connection, now, "received again", ACTOR, study_id=known.study_id, instance_id=known.id,
+                    calling_ae_title=received.calling_ae_title,
+                )  # fmt: skip
+                return False
+            if ours:
+                key = images.add(connection, stored, study_id, known, now)
+                events.record(connection, now, "own result came back", ACTOR, study_id=study_id, instance_id=key)
+                return True
+            if row is None:
+                ordered = studies.ordered_priority_of(connection, identity)
+                study_id = studies.create(connection, identity, received.calling_ae_title, ordered, now)
+                if self.settings.worklist.enabled:
+                    list_store.ensure_entry(connection, identity, now.at)
+            elif stored.is_image:
+                cause = "a corrected image" if known is not None else "a late image"
+                studies.touch(connection, row, identity, cause, ACTOR, now)
+                old = identity_from_json(row.identity)
+                if (old.patient_id, old.patient_name) != (identity.patient_id, identity.patient_name):
+                    self._note_identity_change(connection, old, identity, row.id, now)
+            if known is not None and known.study_id not in (None, study_id):
+                studies.reopen(connection, known.study_id, "an image moved to another study", ACTOR, now)
+            key = images.add(connection, stored, study_id, known, now)
+            events.record(
+                connection, now, "received" if known is None else "replaced", ACTOR, study_id=study_id,
+                instance_id=key, calling_ae_title=received.calling_ae_title, address=received.peer_address,
+                size_bytes=received.size_bytes, sop_class_uid=received.sop_class_uid,
+            )  # fmt: skip
+        log.info(
+            "received",
+            study=received.study_instance_uid,
+            accession=identity.accession_number,
+            calling_ae=received.calling_ae_title,
+            image=stored.is_image,
+            size_bytes=received.size_bytes,
+        )
+        return True
+
+    def _note_identity_change(
+        self, connection: Connection, old: StudyIdentity, new: StudyIdentity, study_id: int, now: clock.Moment
+    ) -> None:
+        watch.raise_alarm(
+            connection,
+            f"identity/{new.study_instance_uid}",
+            severity="warning",
+            text=(
+                f"study {new.study_instance_uid} came under another patient: was {old.patient_id} {old.patient_name}, "
+                f"is {new.patient_id} {new.patient_name}"
+            ),
+            remedy="check that the correction is right; results go out again under the new identity",
+            actor=ACTOR,
+            now=now,
+        )
+        events.record(
+            connection, now, "identity changed", ACTOR, study_id=study_id,
+            was=[old.patient_id, old.patient_name], now_is=[new.patient_id, new.patient_name],
+        )  # fmt: skip
