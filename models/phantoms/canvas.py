@@ -1,4 +1,7 @@
-"""The drawing surface: an upright square in thorax units, where outlines become soft-edged layers."""
+"""The drawing surface: an upright rectangle in thorax units, where outlines become soft-edged layers.
+
+One unit is half the inner width of the thorax; x = 0 is the midline, y = 0 the lung apex, y grows downwards.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,6 @@ from PIL import ImageDraw
 from scipy import ndimage
 
 from firstread.models.phantoms.spec import Image
-
-SPAN = 3.9
-"""Side of the canvas in thorax units: one unit is half the inner width of the thorax."""
-LEFT, TOP = -1.95, -1.0
-"""Thorax coordinates of the canvas's corner: x = 0 is the midline, y = 0 the lung apex."""
 
 Points = NDArray[np.float64]
 Stroke = tuple[float, float, float, float, float, int]
@@ -52,25 +50,27 @@ def ribbon(centre: Points, width: float | Points) -> Points:
 
 
 class Canvas:
-    """An upright square of ``pixels`` a side; every method takes thorax units and gives float32 [pixels, pixels]."""
+    """A rectangle of thorax units, ``scale`` pixels to the unit; layers are float32 [rows, columns]."""
 
-    def __init__(self, pixels: int) -> None:
-        self.pixels = pixels
-        self.scale = pixels / SPAN
-        centres = (np.arange(pixels, dtype=np.float32) + 0.5) / self.scale
-        self.x: Image = (centres + LEFT)[None, :].astype(np.float32)
-        self.y: Image = (centres + TOP)[:, None].astype(np.float32)
+    def __init__(self, left: float, top: float, width: float, height: float, scale: float) -> None:
+        self.left, self.top, self.scale = left, top, scale
+        self.columns, self.rows = max(32, round(width * scale)), max(32, round(height * scale))
+        self.x: Image = ((np.arange(self.columns) + 0.5) / scale + left)[None, :].astype(np.float32)
+        self.y: Image = ((np.arange(self.rows) + 0.5) / scale + top)[:, None].astype(np.float32)
 
     def zeros(self) -> Image:
-        return np.zeros((self.pixels, self.pixels), dtype=np.float32)
+        return np.zeros((self.rows, self.columns), dtype=np.float32)
 
-    def _at_double(self, points: Points) -> list[tuple[float, float]]:
-        scaled = (points - (LEFT, TOP)) * (2 * self.scale)
-        return [(float(x), float(y)) for x, y in scaled]
+    def _sheet(self) -> PilImage.Image:
+        return PilImage.new("L", (2 * self.columns, 2 * self.rows))
+
+    def _at_double(self, points: Points) -> list[float]:
+        flat: list[float] = ((points - (self.left, self.top)) * (2 * self.scale)).ravel().tolist()
+        return flat
 
     def polygons(self, outlines: Sequence[tuple[Points, int]]) -> Image:
         """Filled outlines with their greys (0 to 255), later ones over earlier ones, as 0 to 1."""
-        sheet = PilImage.new("L", (2 * self.pixels, 2 * self.pixels))
+        sheet = self._sheet()
         pen = ImageDraw.Draw(sheet)
         for outline, grey in outlines:
             pen.polygon(self._at_double(outline), fill=grey)
@@ -82,13 +82,13 @@ class Canvas:
 
     def strokes(self, strokes: Sequence[Stroke]) -> Image:
         """Straight strokes with their greys, later ones over earlier ones, as 0 to 1."""
-        sheet = PilImage.new("L", (2 * self.pixels, 2 * self.pixels))
+        sheet = self._sheet()
         pen = ImageDraw.Draw(sheet)
-        double = 2 * self.scale
+        double, left, top = 2 * self.scale, self.left, self.top
         for x0, y0, x1, y1, width, grey in strokes:
             wide = width * double
             fill = grey if wide >= 1 else max(1, round(grey * wide))
-            ends = ((x0 - LEFT) * double, (y0 - TOP) * double, (x1 - LEFT) * double, (y1 - TOP) * double)
+            ends = ((x0 - left) * double, (y0 - top) * double, (x1 - left) * double, (y1 - top) * double)
             pen.line(ends, fill=fill, width=max(1, round(wide)))
         return self._reduced(sheet)
 
@@ -100,33 +100,45 @@ class Canvas:
         """Squared distance from a centre, 1 on the ellipse's edge."""
         across = (self.x - x) / radius_x
         down = (self.y - y) / (radius_y or radius_x)
-        return (across * across + down * down).astype(np.float32)
+        distance: Image = (across * across + down * down).astype(np.float32)
+        return distance
+
+    def glow(self, x: float, y: float, radius_x: float, radius_y: float | None = None) -> Image:
+        """Gaussian spot: 1 in the centre, 1/e on the ellipse."""
+        across = np.exp(-(((self.x - x) / radius_x) ** 2))
+        down = np.exp(-(((self.y - y) / (radius_y or radius_x)) ** 2))
+        spot: Image = (across * down).astype(np.float32)
+        return spot
+
+    def window(self, x: float, y: float, radius: float) -> tuple[slice, slice]:
+        """Rows and columns of a square around a point, cut to the canvas."""
+        column, row, reach = (x - self.left) * self.scale, (y - self.top) * self.scale, radius * self.scale
+        rows = slice(max(0, int(row - reach)), max(0, min(self.rows, int(row + reach) + 2)))
+        return rows, slice(max(0, int(column - reach)), max(0, min(self.columns, int(column + reach) + 2)))
 
     def blur(self, layer: Image, sigma: float) -> Image:
         """Gaussian blur of ``sigma`` units, computed as coarsely as its width allows."""
         sigma_px = sigma * self.scale
-        if sigma_px < 0.35:
+        if sigma_px < 0.6:
             return layer
-        step = max(1, min(int(sigma_px / 2), self.pixels // 24))
+        step = max(1, min(int(sigma_px / 2), min(self.rows, self.columns) // 24))
         if step == 1:
-            return ndimage.gaussian_filter(layer, sigma_px, mode="nearest", truncate=3.0)
+            soft_enough: Image = ndimage.gaussian_filter(layer, sigma_px, mode="nearest", truncate=2.5)
+            return soft_enough
         small = PilImage.fromarray(layer).reduce(step)
-        soft = ndimage.gaussian_filter(np.asarray(small), sigma_px / step, mode="nearest", truncate=3.0)
-        side = small.size[0] * step  # reduce() rounds the last block up: scale by whole blocks, then cut
-        wide = PilImage.fromarray(soft).resize((side, side), PilImage.Resampling.BILINEAR)
-        return np.asarray(wide, dtype=np.float32)[: self.pixels, : self.pixels]
+        soft = ndimage.gaussian_filter(np.asarray(small), sigma_px / step, mode="nearest", truncate=2.5)
+        whole = (small.size[0] * step, small.size[1] * step)  # reduce() rounds the last block up: cut it again
+        wide = PilImage.fromarray(soft).resize(whole, PilImage.Resampling.BILINEAR)
+        return np.asarray(wide, dtype=np.float32)[: self.rows, : self.columns]
 
     def texture(self, rng: np.random.Generator, grain: float) -> Image:
         """Smooth noise of unit variance whose grains are about ``grain`` units wide."""
-        side = max(4, int(SPAN / grain))
-        coarse = rng.standard_normal((side, side), dtype=np.float32)
-        wide = PilImage.fromarray(coarse).resize((self.pixels, self.pixels), PilImage.Resampling.BICUBIC)
+        down, across = (max(4, int(side / self.scale / grain)) for side in (self.rows, self.columns))
+        coarse = rng.standard_normal((down, across), dtype=np.float32)
+        wide = PilImage.fromarray(coarse).resize((self.columns, self.rows), PilImage.Resampling.BICUBIC)
         return np.asarray(wide, dtype=np.float32)
 
     def along_rows(self, y: Sequence[float], x: Sequence[float]) -> Image:
-        """A curve x(y) sampled at every row: float32 [pixels, 1]."""
-        return np.interp(self.y, np.asarray(y), np.asarray(x)).astype(np.float32)
-
-    def along_columns(self, x: Sequence[float], y: Sequence[float]) -> Image:
-        """A curve y(x) sampled at every column: float32 [1, pixels]."""
-        return np.interp(self.x, np.asarray(x), np.asarray(y)).astype(np.float32)
+        """A curve x(y) sampled at every row: float32 [rows, 1]."""
+        curve: Image = np.interp(self.y, np.asarray(y), np.asarray(x)).astype(np.float32)
+        return curve

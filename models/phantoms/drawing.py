@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from firstread.models.phantoms.anatomy import Anatomy, measure
-from firstread.models.phantoms.canvas import Canvas
 from firstread.models.phantoms.chest import frontal_chest
-from firstread.models.phantoms.exposure import Frame, canvas_pixels, collimate, expose, stamp
+from firstread.models.phantoms.exposure import Frame, collimate, expose, stamp
 from firstread.models.phantoms.spec import Phantom, PhantomSpec
 
 
@@ -28,7 +27,7 @@ def draw(spec: PhantomSpec) -> Phantom:
     """The phantom of a spec; the same spec gives the same pixels."""
     anatomy = measure(spec)
     frame = _frame(anatomy, spec)
-    canvas = Canvas(canvas_pixels(frame))
+    canvas = frame.canvas()
     attenuation, shown = frontal_chest(canvas, anatomy, spec)
     image = expose(frame.to_film(attenuation, canvas), spec)
     image = stamp(collimate(image, spec), spec)

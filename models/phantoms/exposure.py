@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
-from firstread.models.phantoms.canvas import LEFT, SPAN, TOP, Canvas
+from firstread.models.phantoms.canvas import Canvas
 from firstread.models.phantoms.spec import Image, PhantomSpec
 from firstread.models.prediction import Box
+
+_FINEST_PIXELS = 1150
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Frame:
     def to_film(self, layer: Image, canvas: Canvas) -> Image:
         """A canvas layer as float32 [rows, columns]; 0 outside the canvas."""
         matrix, offset = self._matrix()
-        matrix, offset = matrix * canvas.scale, (offset - (LEFT, TOP)) * canvas.scale
+        matrix, offset = matrix * canvas.scale, (offset - (canvas.left, canvas.top)) * canvas.scale
         affine = (matrix[0, 0], matrix[0, 1], offset[0], matrix[1, 0], matrix[1, 1], offset[1])
         rows, columns = self.size
         kind = PilImage.Resampling.BICUBIC
@@ -50,10 +52,15 @@ class Frame:
             return None
         return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
 
-
-def canvas_pixels(frame: Frame) -> int:
-    """Side of the canvas that keeps the film's detail, bounded so that a large film stays quick."""
-    return int(np.clip(SPAN / frame.width * frame.size[1], 128, 1400))
+    def canvas(self) -> Canvas:
+        """A canvas under the whole film, as fine as the film; coarser under a large one, so that it stays quick."""
+        rows, columns = self.size
+        matrix, offset = self._matrix()
+        corners = np.array([(0, 0), (columns, 0), (0, rows), (columns, rows)]) @ matrix.T + offset
+        left, top = corners.min(axis=0) - 0.05
+        width, height = corners.max(axis=0) + 0.05 - (left, top)
+        finest = _FINEST_PIXELS / max(width, height)
+        return Canvas(float(left), float(top), float(width), float(height), min(columns / self.width, float(finest)))
 
 
 def expose(attenuation: Image, spec: PhantomSpec) -> Image:
@@ -70,7 +77,8 @@ def expose(attenuation: Image, spec: PhantomSpec) -> Image:
     slope = np.float32(4.6 * spec.contrast)
     dark, bright = (1 / (1 + np.exp(-slope * (level_ - middle))) for level_ in (0.0, 1.45))
     grey = 1 / (1 + np.exp(-slope * (noisy - middle)))
-    return np.clip((grey - dark) / (bright - dark) * 0.97 + 0.012, 0.0, 1.0).astype(np.float32)
+    film: Image = np.clip((grey - dark) / (bright - dark) * 0.97 + 0.012, 0.0, 1.0).astype(np.float32)
+    return film
 
 
 def collimate(image: Image, spec: PhantomSpec) -> Image:

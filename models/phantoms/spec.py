@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,15 @@ VIEWS: tuple[str, ...] = ("PA", "AP", "LATERAL", "HAND")
 
 DRAWABLE: tuple[str, ...] = ("Cardiomegaly", "Consolidation", "Effusion", "Mass", "Nodule", "Pneumothorax")
 """The findings that a phantom can carry."""
+
+DEVICES: dict[str, float] = {
+    "leads": 1.0,
+    "venous line": 0.6,
+    "gastric tube": 0.4,
+    "airway tube": 0.3,
+    "pacemaker": 0.2,
+}
+"""Name to how often it lies on a film, against the commonest."""
 
 Image = NDArray[np.float32]
 
@@ -53,7 +62,7 @@ class PhantomSpec:
 
     ``size``: rows, columns. ``noise``: quantum noise, 1 is a usual film. ``exposure``: shift of the tone curve, 0 is
     a usual film, +1 bright. ``contrast``: slope of the tone curve, 1 is usual. ``habitus``: 0 lean to 1 stout.
-    ``inspiration``: 0 shallow to 1 deep. ``devices``: drawn lines, tubes, leads (see ``devices.DEVICES``).
+    ``inspiration``: 0 shallow to 1 deep. ``devices``: drawn lines, tubes, leads (see ``DEVICES``).
     ``collimation``: fraction of each side behind the collimator. ``laterality_mark``: letter at the patient's side,
     none when empty. ``rotation_deg``: patient against the film.
     """
@@ -107,7 +116,7 @@ def random_lesion(rng: np.random.Generator, label: str) -> Lesion:
     if label == "Pneumothorax":
         return Lesion(label, 0.5 + 0.4 * side, 0.2, float(rng.uniform(0.14, 0.5)), strength)
     if label == "Effusion":
-        return Lesion(label, 0.5 + 0.4 * side, 0.95, float(rng.uniform(0.12, 0.5)), strength)
+        return Lesion(label, 0.5 + 0.4 * side, 0.95, float(rng.uniform(0.16, 0.5)), strength)
     if label == "Cardiomegaly":
         return Lesion(label, 0.55, 0.75, float(rng.uniform(0.57, 0.72)), strength)
     x = 0.5 + side * float(rng.uniform(0.2, 0.37))
@@ -115,9 +124,6 @@ def random_lesion(rng: np.random.Generator, label: str) -> Lesion:
         return Lesion(label, x, float(rng.uniform(0.3, 0.85)), float(rng.uniform(0.18, 0.36)), strength)
     size = rng.uniform(0.12, 0.28) if label == "Mass" else rng.uniform(0.04, 0.09)
     return Lesion(label, x, float(rng.uniform(0.25, 0.8)), float(size), strength)
-
-
-_DEVICE_RATES = {"PA": 0.12, "AP": 0.55}
 
 
 def random_spec(
@@ -128,40 +134,26 @@ def random_spec(
     View, devices, exposure and habitus are drawn before the lesions are looked at, so that none of them tells the
     diseased from the others. Raises PhantomError for a label that cannot be drawn.
     """
-    from firstread.models.phantoms.devices import DEVICES
-
     seed = int(rng.integers(0, 2**63 - 1))
     frontal = view or ("PA" if rng.random() < 0.6 else "AP")
-    devices = tuple(name for name in DEVICES if rng.random() < _DEVICE_RATES.get(frontal, 0.0) * DEVICES[name])
-    collimated = rng.random() < 0.35
-    edges = rng.uniform(0.0, 0.05, 4) if collimated else np.zeros(4)
-    left, right, top, bottom = (float(edge) for edge in edges)
-    common = {
-        "sex": "F" if rng.random() < 0.47 else "M",
-        "age": int(np.clip(rng.normal(52, 17), 19, 94)),
-        "noise": float(np.exp(rng.normal(0.0, 0.45))),
-        "exposure": float(np.clip(rng.normal(0.0, 0.45), -1.1, 1.1)),
-        "contrast": float(np.exp(rng.normal(0.0, 0.18))),
-        "habitus": float(np.clip(rng.beta(2, 3), 0.0, 1.0)),
-        "inspiration": float(np.clip(rng.normal(0.65 if frontal == "PA" else 0.4, 0.2), 0.0, 1.0)),
-        "rotation_deg": float(rng.normal(0.0, 1.6 if frontal == "PA" else 3.0)),
-        "mark": "" if rng.random() < 0.15 else ("L" if rng.random() < 0.8 else "R"),
-    }
-    lesions = tuple(random_lesion(rng, label) for label in labels if label != NO_FINDING)
-    return PhantomSpec(
+    portable = frontal == "AP"
+    rate = 0.55 if portable else 0.12
+    devices = tuple(name for name, share in DEVICES.items() if rng.random() < rate * share)
+    edges = [float(edge) for edge in rng.uniform(0.0, 0.05, 4) * (rng.random() < 0.35)]
+    usual = PhantomSpec(
         seed=seed,
         view=frontal,
-        sex=str(common["sex"]),
-        age=int(common["age"]),
-        lesions=lesions,
         size=size,
-        noise=float(common["noise"]),
-        exposure=float(common["exposure"]),
-        contrast=float(common["contrast"]),
-        habitus=float(common["habitus"]),
-        inspiration=float(common["inspiration"]),
-        rotation_deg=float(common["rotation_deg"]),
-        collimation=(left, top, right, bottom),
         devices=devices,
-        laterality_mark=str(common["mark"]),
+        collimation=(edges[0], edges[1], edges[2], edges[3]),
+        sex="F" if rng.random() < 0.47 else "M",
+        age=int(np.clip(rng.normal(52, 17), 19, 94)),
+        noise=float(np.exp(rng.normal(0.0, 0.45))),
+        exposure=float(np.clip(rng.normal(0.0, 0.45), -1.1, 1.1)),
+        contrast=float(np.exp(rng.normal(0.0, 0.18))),
+        habitus=float(rng.beta(2, 3)),
+        inspiration=float(np.clip(rng.normal(0.4 if portable else 0.65, 0.2), 0.0, 1.0)),
+        rotation_deg=float(rng.normal(0.0, 3.0 if portable else 1.6)),
+        laterality_mark="" if rng.random() < 0.15 else ("L" if rng.random() < 0.8 else "R"),
     )
+    return replace(usual, lesions=tuple(random_lesion(rng, label) for label in labels if label != NO_FINDING))

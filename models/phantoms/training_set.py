@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from firstread.models.findings import LABELS, NO_FINDING
+from firstread.models.findings import LABELS
 from firstread.models.phantoms.drawing import draw
 from firstread.models.phantoms.spec import DRAWABLE, PhantomSpec, random_spec
 from firstread.models.prediction import Box
@@ -48,6 +48,3 @@ def training_phantoms(
     """Phantoms ``start``, ``start + step`` ... below ``count``: worker w of n takes ``start=w, step=n``."""
     for index in range(start, count, step):
         yield training_phantom(index, seed, size)
-
-
-__all__ = ["NO_FINDING", "TrainingPhantom", "training_phantom", "training_phantoms", "training_spec"]

@@ -26,8 +26,9 @@ def branches(
     while growing:
         x, y, angle, wide, reach, left = growing.pop()
         steps = max(1, int(reach / _STEP))
+        bend = 0.07 * next(chance, 0.0)
         for step in range(steps):
-            angle += 0.13 * next(chance, 0.0)
+            angle += bend + 0.1 * next(chance, 0.0)
             x1, y1 = x + _STEP * np.cos(angle), y + _STEP * np.sin(angle)
             taper = wide * (1 - 0.35 * step / steps)
             strokes.append((x, y, float(x1), float(y1), taper, grey))
