@@ -1,0 +1,176 @@
+"""An assessment as a Comprehensive 3D SR document (PS3.3 A.35.13): content, evidence, and the modules around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from firstread.integration.dicom.report import concepts
+from firstread.integration.dicom.report.instance import (
+    Encoded,
+    Predecessor,
+    ReportSettings,
+    apply_common_modules,
+    part10,
+    private_scheme_item,
+)
+from firstread.integration.dicom.report.source import Request, Source, empty_source, read_sources
+from firstread.integration.dicom.report.values import is_uid
+from firstread.models.findings import LABELS, Code
+from firstread.models.prediction import Assessment, Box, FindingResult, ImageOutcome
+
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+def build_report(
+    assessment: Assessment,
+    sources: Sequence[Path | Dataset],
+    identity: tuple[str, str],
+    settings: ReportSettings,
+    *,
+    predecessor: Predecessor | None = None,
+    content_datetime: datetime,
+) -> Encoded:
+    """The report of a study, by IHE AI Results: TID 1500, PRELIMINARY, COMPLETE, UNVERIFIED.
+
+    ``sources``: headers of the study's images (files, or data sets without pixel data); patient and study are taken
+    from the first that can be read, so the newest stands first. None, or broken ones, never stop a report.
+    ``identity``: SOP Instance UID and Series Instance UID, both from ``firstread.integration.dicom.identity``.
+    ``content_datetime``: the site's local time; an aware one is written in the source's time zone if it names one.
+    The same arguments give the same bytes.
+    """
+    read = read_sources(sources)
+    first = read[0] if read else empty_source("no header of the study was given: patient and study are empty")
+    notes = list(dict.fromkeys(note for source in (read or [first]) for note in source.notes))
+    films = _films(assessment, read, notes)
+    sop_instance_uid, series_instance_uid = identity
+    from highdicom.sr import Comprehensive3DSR  # 0.4 s, so not before the first report
+
+    from firstread.integration.dicom.report import content
+
+    tree = content.document(
+        assessment,
+        {outcome.sop_instance_uid: content.Film(outcome, source) for outcome, source in films},
+        settings,
+        first.procedure or _procedure(assessment),
+        notes,
+    )
+    document = Comprehensive3DSR(
+        evidence=_evidence(assessment, [outcome for outcome, _ in films]),
+        content=tree,
+        series_instance_uid=series_instance_uid,
+        series_number=settings.sr_series_number,
+        sop_instance_uid=sop_instance_uid,
+        instance_number=max(1, assessment.revision),
+        manufacturer=settings.manufacturer[:64],
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        requested_procedures=_requested(assessment, first) or None,
+        previous_versions=[_reference(predecessor)] if predecessor else None,
+        series_description=settings.sr_series_description[:64],
+        specific_character_set="ISO_IR 192",
+    )
+    if not films:
+        del document.CurrentRequestedProcedureEvidenceSequence
+    apply_common_modules(
+        document,
+        first,
+        settings,
+        study_instance_uid=assessment.study_instance_uid,
+        content_datetime=content_datetime,
+    )
+    document.CodingSchemeIdentificationSequence = [private_scheme_item()]
+    return Encoded(
+        sop_class_uid=COMPREHENSIVE_3D_SR,
+        sop_instance_uid=sop_instance_uid,
+        series_instance_uid=series_instance_uid,
+        part10=part10(document),
+        notes=tuple(notes),
+    )
+
+
+def _films(
+    assessment: Assessment, sources: Sequence[Source], notes: list[str]
+) -> list[tuple[ImageOutcome, Source | None]]:
+    """The images of the assessment with their headers; the headers' own references where it names no image."""
+    headers = {source.sop_instance_uid: source for source in reversed(sources)}
+    outcomes = assessment.images or tuple(
+        ImageOutcome(source.sop_instance_uid, source.sop_class_uid, source.series_instance_uid, assessment.reason)
+        for source in sources
+    )
+    films = []
+    for outcome in {outcome.sop_instance_uid: outcome for outcome in outcomes}.values():
+        uids = (outcome.sop_instance_uid, outcome.sop_class_uid, outcome.series_instance_uid)
+        if all(is_uid(uid) for uid in uids):
+            films.append((outcome, headers.get(outcome.sop_instance_uid)))
+        else:
+            notes.append("an image has no valid UIDs: it is not referenced")
+    return films
+
+
+def _procedure(assessment: Assessment) -> Code:
+    """What was reported on: a chest film was read; of what was not analysed no more is known than that."""
+    return concepts.CHEST_RADIOGRAPHY if assessment.analysed else concepts.IMAGING_PROCEDURE
+
+
+def _evidence(assessment: Assessment, outcomes: Sequence[ImageOutcome]) -> list[Dataset]:
+    """What highdicom wants of each image, and no patient: it would log a name that it thinks odd."""
+    evidence = []
+    for outcome in outcomes or [ImageOutcome("1.2", "1.2", "1.2")]:
+        item = Dataset()
+        item.StudyInstanceUID = assessment.study_instance_uid
+        item.SeriesInstanceUID = outcome.series_instance_uid
+        item.SOPInstanceUID = outcome.sop_instance_uid
+        item.SOPClassUID = outcome.sop_class_uid
+        for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
+            setattr(item, keyword, "")
+        item.PatientName = "^"
+        item.StudyDate = item.StudyTime = None
+        evidence.append(item)
+    return evidence
+
+
+def _requested(assessment: Assessment, source: Source) -> list[Dataset]:
+    """Referenced Request Sequence (PS3.3 C.17.2): every order that the film answers, with its accession number."""
+    return [_request_item(assessment, source, request) for request in source.requests]
+
+
+def _request_item(assessment: Assessment, source: Source, request: Request) -> Dataset:
+    only_one = len(source.requests) == 1
+    item = Dataset()
+    item.StudyInstanceUID = request.study_instance_uid or assessment.study_instance_uid
+    item.ReferencedStudySequence = []
+    item.AccessionNumber = request.accession_number or (source.patient_study.AccessionNumber if only_one else "")
+    item.PlacerOrderNumberImagingServiceRequest = request.placer_order_number
+    item.FillerOrderNumberImagingServiceRequest = request.filler_order_number
+    item.RequestedProcedureID = request.requested_procedure_id
+    item.RequestedProcedureDescription = request.description
+    item.RequestedProcedureCodeSequence = []
+    return item
+
+
+def _reference(predecessor: Predecessor) -> Dataset:
+    item = Dataset()
+    item.StudyInstanceUID = predecessor.study_instance_uid
+    item.SeriesInstanceUID = predecessor.series_instance_uid
+    item.SOPInstanceUID = predecessor.sop_instance_uid
+    item.SOPClassUID = predecessor.sop_class_uid
+    return item
+
+
+def warm() -> None:
+    """Import highdicom and build a throw-away report, so that the first real one is as fast as those after it."""
+    moment = datetime(2000, 1, 1)
+    image = ImageOutcome("1.2.3.4", "1.2.840.10008.5.1.4.1.1.1", "1.2.3")
+    findings = tuple(FindingResult(label, 0.5, 0.5, box=Box(0, 0, 1, 1)) for label in LABELS)
+    build_report(
+        Assessment("1.2", 1, moment, findings, images=(image,)),
+        (),
+        ("1.2.5", "1.2.6"),
+        ReportSettings(device_uid="1.2.7"),
+        content_datetime=moment,
+    )
