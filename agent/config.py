@@ -140,8 +140,6 @@ class Settings(Section):
             type="hl7",
             host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host),  # noqa: S104
             port=self.worklist.mllp_port,
-            receiving_application="WORKLIST",
-            receiving_facility="FIRSTREAD",
             # On this machine an outage is a restart: it is over in seconds.
             retry=RetrySettings(first_s=1, max_s=15),
         )

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from firstread.agent.config_sections import AETitle, Host, Port, Seconds, Section
+from firstread.integration.hl7.charset import codec_of
 
-AckRule = Literal["retry", "reject"]
+AckRule = Literal["retry", "reject", "reject_after_tries"]
 
 
 class RetrySettings(Section):
@@ -83,7 +84,7 @@ class DicomDestination(_Destination):
     dimse_timeout_s: Seconds = Field(60, description="Wait for the answer to a C-STORE.")
 
 
-_PLACE = re.compile(r"TQ1-9|OBR-5|OBR-27\.6|OBX-8|OBX:[A-Za-z0-9_.-]{1,20}|Z[A-Z0-9]{2}-[1-9][0-9]?")
+_PLACE = re.compile(r"TQ1-9|OBR-5|OBR-27\.6|OBX-8|OBX:[^|~\\]+|Z[A-Z0-9]{2}-[1-9][0-9]?")
 
 
 def _place(value: str) -> str:
@@ -96,11 +97,22 @@ PriorityPlace = Annotated[str, AfterValidator(_place)]
 HL7Text = Annotated[str, StringConstraints(min_length=1, max_length=227, pattern=r"^[^\r\n]+$")]
 
 
+AccessionPlace = Literal["OBR-18", "OBR-2", "OBR-3", "OBR-19", "OBR-20", "OBR-21"]
+HL7Code = Annotated[str, StringConstraints(min_length=1, max_length=20, pattern=r"^[^|~\\&\r\n]+$")]
+
+
 class PriorityValues(Section):
     """The code that the receiver reads for each priority that is raised (table 0485)."""
 
-    STAT: str = Field("S", min_length=1, max_length=20, description="S is STAT in table 0485.")
-    URGENT: str = Field("A", min_length=1, max_length=20, description="A is ASAP in table 0485.")
+    STAT: HL7Code = Field("S", description="S is STAT in table 0485.")
+    URGENT: HL7Code = Field("A", description="A is ASAP in table 0485.")
+
+
+class AbnormalFlags(Section):
+    """The flag in OBX-8 where that is a priority's place (table 0078, in which S means susceptible)."""
+
+    STAT: HL7Code = Field("AA", description="AA is very abnormal in table 0078.")
+    URGENT: HL7Code = Field("A", description="A is abnormal in table 0078.")
 
 
 class Hl7Destination(_Destination):
@@ -108,29 +120,46 @@ class Hl7Destination(_Destination):
 
     type: Literal["hl7"] = Field(description="dicom or hl7.")
     sends: Annotated[tuple[Literal["oru"], ...], _kinds("oru")] = Field(("oru",), description="What it gets.")
-    answer_timeout_s: Seconds = Field(
-        30, description="Wait for the acknowledgement; then the connection is dropped and the message sent again."
-    )
-    sending_application: HL7Text = Field("FIRSTREAD", description="MSH-3.")
+    answer_timeout_s: Seconds = Field(30, description="Without an acknowledgement by then the message is sent again.")
+    sending_application: HL7Text = Field("FIRSTREAD", description="MSH-3: NAME or NAME^OID^ISO.")
     sending_facility: HL7Text | None = Field(None, description="MSH-4; unset: [site] name.")
-    receiving_application: HL7Text = Field("RIS", description="MSH-5.")
-    receiving_facility: HL7Text = Field("HOSPITAL", description="MSH-6.")
+    receiving_application: HL7Text | None = Field(None, description="MSH-5; unset: the destination's name.")
+    receiving_facility: HL7Text | None = Field(None, description="MSH-6; unset: empty.")
     processing_id: Literal["P", "T"] | None = Field(
         None, description="MSH-11; unset: P, or T where [site] use_test_processing_id is set."
     )
+    character_set: str = Field("UNICODE UTF-8", description="MSH-18; 8859/1 and the like for receivers without UTF-8.")
     priority_place: tuple[PriorityPlace, ...] = Field(
-        ("TQ1-9",),
-        min_length=1,
-        description="Where the priority stands: TQ1-9, OBR-5, OBR-27.6, OBX-8, OBX:CODE, ZFR-1; several are allowed.",
+        ("TQ1-9",), min_length=1, description="Where a priority stands: TQ1-9, OBR-5, OBR-27.6, OBX-8, OBX:CODE, ZFR-1."
+    )
+    result_status: Literal["R", "P", "F"] = Field(
+        "R", description="OBX-11: R is entered, not verified; P and F claim more, for receivers that drop R."
+    )
+    obr_25: Literal["R", "P", "F"] = Field("R", description="OBR-25, likewise for the whole result.")
+    assigning_authority: str = Field(
+        "", description="Issuer of patient identifiers where none is known; empty: the site's."
+    )
+    patient_id_type: HL7Code = Field("MR", description="PID-3.5: MR is a medical record number.")
+    accession_place: tuple[AccessionPlace, ...] = Field(
+        ("OBR-18",), min_length=1, description="Where the accession number stands; some receivers match on OBR-3."
+    )
+    every_accession: bool = Field(
+        True, description="One group for each accession of the study; false: the first alone."
+    )
+    on_ack: dict[str, AckRule] = Field(
+        {}, description="What MSA-1 or ERR-3 codes mean where this receiver differs: AE = 'retry'."
     )
     priority_values: PriorityValues = Field(PriorityValues(), description="Codes of the raised priorities.")
-    result_status: Literal["R", "P", "F"] = Field(
-        "R", description="OBX-11: R is entered, not verified; P and F claim more and are for receivers that drop R."
-    )
-    on_ack: dict[Literal["AR", "AE", "CR", "CE"], AckRule] = Field(
-        {},
-        description="What a refusal means without ERR-3; unset: AE and CR stop after three tries, AR and CE go on.",
-    )
+    abnormal_flags: AbnormalFlags = Field(AbnormalFlags(), description="Flags of the raised priorities in OBX-8.")
+
+    @model_validator(mode="after")
+    def _sendable(self) -> Hl7Destination:
+        if codec_of(self.character_set) in (None, "utf-16", "utf-32"):
+            raise ValueError(f"character_set {self.character_set!r}: use UNICODE UTF-8, or 8859/1 and the like")
+        for code in self.on_ack:
+            if not re.fullmatch(r"A[ER]|C[ER]|[12]\d\d", code):
+                raise ValueError(f"on_ack: {code} is none of AE, AR, CE, CR and the ERR-3 codes 100 to 299")
+        return self
 
 
 Destination = DicomDestination | Hl7Destination

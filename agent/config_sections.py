@@ -97,17 +97,19 @@ class DicomSettings(Section):
     )
     allowed_calling_ae: tuple[AETitle, ...] = Field((), description="AE titles that may send; empty: any.")
     allowed_addresses: tuple[Network, ...] = Field((), description="Addresses or networks that may send; empty: any.")
-    maximum_associations: int = Field(32, ge=1, description="Associations at once; more are refused for the moment.")
-    maximum_per_calling_ae: int | None = Field(
-        None,
-        ge=1,
-        description="Associations at once of one sender, so that a migration leaves room; unset: no limit.",
+    maximum_associations: int = Field(40, ge=1, description="Associations at once; more are refused for the moment.")
+    maximum_per_calling_ae: int = Field(
+        16, ge=1, description="Associations at once of one sender, so that a migration leaves room for the rest."
     )
-    maximum_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU we ask for: larger reads cost less time.")
+    maximum_pdu_length: int = Field(
+        131072, ge=4096, le=2**20, description="Largest PDU we ask for: larger reads cost less."
+    )
     acse_timeout_s: Seconds = Field(30, description="Wait for an association to be asked for or ended.")
-    dimse_timeout_s: Seconds = Field(60, description="Wait for the rest of a message that has begun.")
-    idle_timeout_s: Seconds = Field(60, description="An association on which nothing is said is ended after this.")
-    pdu_timeout_s: Seconds = Field(60, description="A whole PDU must have come after this: a trickle holds no place.")
+    dimse_timeout_s: Seconds = Field(
+        900, description="A whole film must have come after this: slow lines, 40 MB films."
+    )
+    network_idle_timeout_s: Seconds = Field(300, description="An association on which nothing is said ends after this.")
+    pdu_deadline_s: Seconds = Field(60, description="A whole PDU must have come after this: a trickle holds no place.")
 
 
 class StudySettings(Section):
@@ -132,7 +134,7 @@ class StorageSettings(Section):
 
     path: Path = Field(Path("firstread-data"), description="Folder of this agent; relative to the settings file.")
     reserve_mb: int = Field(
-        1024, ge=0, description="Below so much free disk a film is refused (A700), so the PACS sends it again."
+        2048, ge=0, description="Below so much free disk a film is refused (A700), so the PACS sends it again."
     )
     keep_days: int | None = Field(
         30, ge=1, description="Films of finished studies are deleted after so long; unset: never."
@@ -249,9 +251,9 @@ class TriageSettings(Section):
 class SiteSettings(Section):
     """Who we are in the messages."""
 
-    name: str = Field("Firstread", description="Name of the site, shown on the page and in reports.")
+    name: str = Field("", description="Name of the hospital: on the page, in reports (InstitutionName) and MSH-4.")
     assigning_authority: str = Field("", description="Issuer of patient identifiers (PID-3.4) where a film names none.")
-    language: str = Field("en", pattern=r"^[a-z]{2}(-[A-Z]{2})?$", description="Language of the reports, as RFC 5646.")
+    language: str = Field("en", pattern=r"^en(-[A-Z]{2})?$", description="Reports are in English; en-GB or the like.")
     use_test_processing_id: bool = Field(
         False, description="Send messages as tests (MSH-11 = T): for a trial with the RIS."
     )
@@ -275,13 +277,13 @@ class SenderSettings(Section):
 class ReportSettings(Section):
     """How our objects stand in the study."""
 
-    sr_series_number: int = Field(990, ge=1, le=2**31 - 1, description="High, so that it stands after the films.")
+    sr_series_number: int = Field(9901, ge=1, le=2**31 - 1, description="High, so that it stands after the films.")
     sr_series_description: str = Field(
-        "Firstread AI report", min_length=1, max_length=64, description="Shown by viewers."
+        "Firstread AI report, not a diagnosis", min_length=1, max_length=64, description="Shown by viewers."
     )
-    heatmap_series_number: int = Field(991, ge=1, le=2**31 - 1, description="High, so that it stands after the films.")
+    heatmap_series_number: int = Field(9902, ge=1, le=2**31 - 1, description="High, so that it stands after the films.")
     heatmap_series_description: str = Field(
-        "Firstread AI heat map", min_length=1, max_length=64, description="Shown by viewers."
+        "Firstread AI heat map, not for diagnosis", min_length=1, max_length=64, description="Shown by viewers."
     )
 
     @model_validator(mode="after")

@@ -1,0 +1,104 @@
+"""From the site's settings to what the wire rooms take: receiver, reports, message conventions, TLS."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from firstread.agent.config import Destination, Hl7Destination, Settings
+from firstread.integration.hl7.acknowledge import AckKind
+from firstread.integration.hl7.mapping import Hl7Mapping
+from firstread.models.prediction import Priority
+
+if TYPE_CHECKING:
+    from firstread.integration.dicom.received import ReceiveSettings
+    from firstread.integration.dicom.report.instance import ReportSettings
+
+
+def receive_settings(settings: Settings) -> ReceiveSettings:
+    """How the receiver listens; films come in below the spool, so that they move by rename."""
+    from firstread.agent.spool import INCOMING
+    from firstread.integration.dicom.received import ReceiveSettings
+
+    dicom = settings.dicom
+    return ReceiveSettings(
+        ae_title=dicom.ae_title,
+        host=dicom.host,
+        port=dicom.port,
+        spool=settings.spool / INCOMING,
+        allowed_calling_ae=dicom.allowed_calling_ae,
+        allowed_addresses=dicom.allowed_addresses,
+        check_called_ae=dicom.check_called_ae,
+        maximum_associations=dicom.maximum_associations,
+        maximum_per_calling_ae=dicom.maximum_per_calling_ae,
+        maximum_pdu_length=dicom.maximum_pdu_length,
+        acse_timeout_s=dicom.acse_timeout_s,
+        dimse_timeout_s=dicom.dimse_timeout_s,
+        network_idle_timeout_s=dicom.network_idle_timeout_s,
+        pdu_deadline_s=dicom.pdu_deadline_s,
+        disk_reserve_bytes=settings.storage.reserve_mb * 1024**2,
+    )
+
+
+def report_settings(settings: Settings, device_uid: str, software_versions: str) -> ReportSettings:
+    """What the site says of itself in its results. ``device_uid``: this installation's own."""
+    from firstread.integration.dicom.report.instance import ReportSettings
+
+    report = settings.report
+    return ReportSettings(
+        device_uid=device_uid,
+        software_versions=software_versions,
+        sr_series_number=report.sr_series_number,
+        sr_series_description=report.sr_series_description,
+        heatmap_series_number=report.heatmap_series_number,
+        heatmap_series_description=report.heatmap_series_description,
+        language=settings.site.language,
+        institution=settings.site.name,
+        station_ae_title=settings.dicom.ae_title,
+    )
+
+
+def hl7_mapping(settings: Settings, destination: Hl7Destination) -> Hl7Mapping:
+    """The conventions of one receiver, with the site's where it has none of its own."""
+    site = settings.site
+    values, flags = destination.priority_values, destination.abnormal_flags
+    return Hl7Mapping(
+        sending_application=destination.sending_application,
+        sending_facility=destination.sending_facility or site.name,
+        receiving_application=destination.receiving_application or destination.name,
+        receiving_facility=destination.receiving_facility or "",
+        processing_id=destination.processing_id or ("T" if site.use_test_processing_id else "P"),
+        priority_place=destination.priority_place,
+        priority_values={Priority.STAT: values.STAT, Priority.URGENT: values.URGENT},
+        abnormal_flags={Priority.STAT: flags.STAT, Priority.URGENT: flags.URGENT},
+        result_status=destination.result_status,
+        obr_25=destination.obr_25,
+        assigning_authority=destination.assigning_authority or site.assigning_authority,
+        patient_id_type=destination.patient_id_type,
+        accession_place=destination.accession_place,
+        every_accession=destination.every_accession,
+        character_set=destination.character_set,
+    )
+
+
+_ACK_KINDS: Mapping[str, AckKind] = {
+    "retry": AckKind.RETRY,
+    "reject": AckKind.REJECTED,
+    "reject_after_tries": AckKind.REJECT_AFTER_TRIES,
+}
+
+
+def judgements(destination: Hl7Destination) -> dict[str, AckKind]:
+    """The receiver's own meanings of acknowledgement codes, asked before the usual ones."""
+    return {code: _ACK_KINDS[rule] for code, rule in destination.on_ack.items()}
+
+
+def tls_context(destination: Destination) -> ssl.SSLContext | None:
+    """How the connection is encrypted; None where it is not. Raises OSError for files that cannot be read."""
+    if not destination.tls:
+        return None
+    context = ssl.create_default_context(cafile=destination.tls_ca_file)
+    if destination.tls_certificate_file is not None:
+        context.load_cert_chain(destination.tls_certificate_file, destination.tls_key_file)
+    return context
