@@ -1,4 +1,4 @@
-"""Stored values to what a radiologist sees: Modality LUT, VOI LUT or window, polarity [PS3.3 C.11.1, C.11.2, C.8.11]."""
+"""Stored values to what a radiologist sees: Modality LUT, VOI LUT or window, polarity [PS3.3 C.11.1, .2, C.8.11.3]."""
 
 from __future__ import annotations
 

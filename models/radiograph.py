@@ -13,6 +13,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, RLELossless
 
 from firstread.models import codecs
 from firstread.models.codecs import Codec, CodecError, Codestream, IntegerImage
+from firstread.models.eligibility import SMALLEST_SIDE, is_for_processing
 from firstread.models.findings import ReasonCode
 from firstread.models.greyscale import FloatImage, Mask, to_display
 from firstread.models.header import (
@@ -30,20 +31,9 @@ from firstread.models.shrink import shrink
 
 __all__ = ["Orientation", "Radiograph", "UnreadableRadiograph", "read_header", "read_radiograph"]
 
-SMALLEST_SIDE = 128
-"""Pixels: a chest film below it is a thumbnail or a test image."""
-
 LONGEST_SIDE = 12_000
 MOST_PIXELS = 150_000_000
 """Above these nothing is allocated: the largest films made are some 30 million pixels."""
-
-FOR_PROCESSING_CLASSES = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.1.1.1",
-        "1.2.840.10008.5.1.4.1.1.1.2.1",
-        "1.2.840.10008.5.1.4.1.1.1.3.1",
-    }
-)
 
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"})
 _LUMINANCE_FIRST = frozenset({"YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420"})
@@ -131,8 +121,7 @@ def _read(path: Path, header: Dataset, longest_side: int | None) -> Radiograph:
 
 def _layout(header: Dataset, notes: list[str]) -> _Layout:
     """What the header promises, refused where no film can come of it."""
-    intent = text(header, "PresentationIntentType").upper()
-    if text(header, "SOPClassUID") in FOR_PROCESSING_CLASSES or intent == "FOR PROCESSING":
+    if is_for_processing(header):
         raise refuse(ReasonCode.FOR_PROCESSING, "raw detector values have no display meaning")
     rows, columns = integer(header, "Rows"), integer(header, "Columns")
     if rows is None or columns is None:
