@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections import deque
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import structlog
 
-from firstread.agent import clock
+from firstread.agent import clock, evidence
 from firstread.agent.config import Settings
 from firstread.agent.decoders import Decoders, Ended
 from firstread.agent.film import FilmOrder, ReadFilm, read_film
@@ -22,8 +21,10 @@ from firstread.agent.spool import PREVIEWS, new_place
 from firstread.agent.store import images
 from firstread.agent.store.engine import Store, StoreBusy
 from firstread.agent.store.images import ImageClaim
-from firstread.models.findings import ReasonCode
+from firstread.models.engine import DeviceLost, OutOfMemory
+from firstread.models.findings import NO_FINDING, ReasonCode
 from firstread.models.prediction import Prediction, Reason
+from firstread.models.preprocess import Placement
 from firstread.models.saliency import localise
 
 log = structlog.get_logger()
@@ -172,6 +173,9 @@ class Analyser:
         )
         try:
             output = model.engine.run(squares)
+        except (DeviceLost, OutOfMemory) as error:
+            self._device_failed(batch, error)
+            return
         except Exception as error:
             log.exception("the model failed on a batch", films=len(batch))
             for film in batch:
@@ -188,7 +192,7 @@ class Analyser:
                     film.claim,
                     _prediction(film, output.probabilities[index], output.saliency[index]),
                     preview_path=film.preview_path,
-                    saliency=_as_npy(output.saliency[index]),
+                    saliency=evidence.freeze(model.bundle.labels, output.saliency[index], _placement(film)),
                     actor=self._owner,
                     now=now,
                 )
@@ -199,6 +203,14 @@ class Analyser:
         figures.engine = model.engine.name
         figures.batch_sizes[len(batch)] = figures.batch_sizes.get(len(batch), 0) + 1
         log.info("batch analysed", films=len(batch), engine=model.engine.name)
+
+    def _device_failed(self, batch: list[_Film], error: Exception) -> None:
+        log.error("the device failed", error=str(error))
+        with self._store.write() as connection:
+            for film in batch:
+                del self._films[film.claim.id]
+                images.give_back(connection, film.claim, why=str(error), actor=self._owner, now=clock.now())
+        self._models.forget()
 
     def _fail(self, claim: ImageClaim, error: str) -> None:
         log.warning("attempt failed", sop_instance=claim.sop_instance_uid, attempt=claim.attempts, error=error)
@@ -221,7 +233,7 @@ class Analyser:
 
 
 def prior_study(claim: ImageClaim, max_age_days: int | None) -> Reason | None:
-    """The reason "prior study" when StudyDate lies further back than the site's limit; an unreadable date is no prior."""
+    """The reason "prior study" when StudyDate lies beyond the site's limit; an unreadable date is no prior."""
     if max_age_days is None:
         return None
     day = parse_date(claim.identity.study_date)
@@ -233,31 +245,25 @@ def prior_study(claim: ImageClaim, max_age_days: int | None) -> Reason | None:
     return Reason(ReasonCode.PRIOR_STUDY, f"{age} days old, the limit of this site is {max_age_days}")
 
 
-def _prediction(film: _Film, probabilities: np.ndarray, saliency: np.ndarray) -> Prediction:
-    read, bundle = film.read, film.model.bundle
-    if read is None or read.placement is None or read.orientation is None:
+def _placement(film: _Film) -> Placement:
+    if film.read is None or film.read.placement is None:
         raise ValueError("a film without its geometry cannot have been analysed")
-    boxes = {}
-    for index, label in enumerate(bundle.labels):
-        upright = localise(saliency[index], read.placement)
-        if upright is not None:
-            boxes[label] = read.orientation.to_film(upright)
+    return film.read.placement
+
+
+def _prediction(film: _Film, probabilities: np.ndarray, saliency: np.ndarray) -> Prediction:
+    bundle, placement = film.model.bundle, _placement(film)
+    orientation = film.read.orientation if film.read is not None else None
+    if orientation is None:
+        raise ValueError("a film without its orientation cannot have been analysed")
+    boxes = {
+        label: orientation.to_film(localise(saliency[index], placement))
+        for index, label in enumerate(bundle.labels)
+        if label != NO_FINDING
+    }
     return Prediction(
         sop_instance_uid=film.claim.sop_instance_uid,
         probabilities={label: float(value) for label, value in zip(bundle.labels, probabilities, strict=True)},
         boxes=boxes,
         model=bundle.identity,
     )
-
-
-def _as_npy(saliency: np.ndarray) -> bytes:
-    """uint8 [labels, h, w] in .npy form."""
-    buffer = io.BytesIO()
-    np.save(buffer, (np.clip(saliency, 0, 1) * 255 + 0.5).astype(np.uint8), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def saliency_from_npy(stored: bytes) -> np.ndarray:
-    """float32 [labels, h, w] in [0, 1] of what was stored with an analysed image."""
-    loaded: np.ndarray = np.load(io.BytesIO(stored), allow_pickle=False).astype(np.float32) / 255.0
-    return loaded

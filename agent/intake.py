@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from firstread.models.eligibility import is_image_for_us
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -20,7 +21,6 @@ from firstread.agent.store.engine import Store, StoreBusy
 from firstread.integration.dicom.identity import is_ours
 from firstread.integration.dicom.received import ReceivedInstance, Refusal
 from firstread.integration.dicom.status import SUCCESS, OutOfResources, StoreStatus
-from firstread.models.eligibility import is_image_for_us
 from firstread.models.prediction import StudyIdentity
 
 log = structlog.get_logger()
@@ -135,8 +135,6 @@ class Intake:
             if row is None:
                 ordered = studies.ordered_priority_of(connection, identity)
                 study_id = studies.create(connection, identity, received.calling_ae_title, ordered, now)
-                if self.settings.worklist.enabled:
-                    list_store.ensure_entry(connection, identity, now.at)
             elif stored.is_image:
                 cause = "a corrected image" if known is not None else "a late image"
                 studies.touch(connection, row, identity, cause, ACTOR, now)
@@ -145,6 +143,8 @@ class Intake:
                     self._note_identity_change(connection, old, identity, row.id, now)
             if known is not None and known.study_id not in (None, study_id):
                 studies.reopen(connection, known.study_id, "an image moved to another study", ACTOR, now)
+            if stored.is_image and self.settings.worklist.enabled:
+                list_store.ensure_entry(connection, identity, now.at, new_film=True)
             key = images.add(connection, stored, study_id, known, now)
             events.record(
                 connection, now, "received" if known is None else "replaced", ACTOR, study_id=study_id,

@@ -12,7 +12,7 @@ import structlog
 from firstread.agent.clock import boot_seconds
 from firstread.models import canary
 from firstread.models.bundle import Bundle, BundleError, load_bundle, reference_bundle
-from firstread.models.engine import Engine, open_engine
+from firstread.models.engine import Engine, EngineError, open_engine
 
 log = structlog.get_logger()
 
@@ -67,7 +67,7 @@ class ModelsAtHand:
         self._tried_at = boot_seconds()
         try:
             self._check(self.named(None))
-        except (BundleError, OSError, RuntimeError, ValueError, MemoryError) as error:
+        except (BundleError, EngineError, OSError, RuntimeError, ValueError, MemoryError) as error:
             self._loaded.pop(self._name, None)
             log.error("the model cannot report", error=str(error))
             self._raise("model", f"the model cannot report: {error}", "run `firstread models verify`; films wait")
@@ -82,12 +82,22 @@ class ModelsAtHand:
             for other in [key for key in self._loaded if key != self._name]:
                 del self._loaded[other]
             loaded = load_bundle(bundle_folder(name))
-            engine = open_engine(loaded, self._device, cache=self._cache, threads=self._threads)
+            engine = open_engine(
+                loaded, self._device, cache=self._cache, threads=self._threads, on_alarm=self._device_alarm
+            )
             self._loaded[name] = LoadedModel(loaded, engine)
             log.info("model loaded", bundle=loaded.name, version=loaded.version, engine=engine.name)
             if bundle is not None:
                 self._check(self._loaded[name])
         return self._loaded[name]
+
+    def forget(self) -> None:
+        """Every engine is opened anew: their device failed."""
+        self._loaded.clear()
+        self._tried_at = -RETRY_S
+
+    def _device_alarm(self, text: str) -> None:
+        self._raise("device", text, "look at the GPU and its driver, then restart the analyser")
 
     def failed(self, model: LoadedModel, error: Exception) -> None:
         """A batch failed in the model: look at the canaries before anything else is analysed."""

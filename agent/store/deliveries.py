@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, exists, or_, select, update
@@ -30,11 +31,26 @@ class DeliveryClaim:
     destination: str
     kind: str
     attempts: int
+    refusals: int
+    """How often the receiver has said no (outages do not count)."""
+    created_at: datetime
     token: str
     identity: str
     path: str | None
     message: bytes | None
     sha256: str
+
+
+def any_due(connection: Connection, destination: str, *, on_hold: bool, now: Moment) -> bool:
+    """True when there may be something to claim; a look without a lock."""
+    query = select(delivery.c.id).where(
+        delivery.c.destination == destination,
+        delivery.c.state == DeliveryState.PENDING,
+        has_passed(delivery, "due", now),
+    )
+    if on_hold:
+        query = query.where(delivery.c.released)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def claim(
@@ -62,6 +78,8 @@ def claim(
             delivery.c.revision,
             delivery.c.kind,
             delivery.c.attempts,
+            delivery.c.refusals,
+            delivery.c.created_at,
             artifact.c.identity,
             artifact.c.path,
             artifact.c.message,
@@ -106,6 +124,8 @@ def claim(
         destination=destination,
         kind=row.kind,
         attempts=row.attempts + 1,
+        refusals=row.refusals,
+        created_at=row.created_at,
         token=token,
         identity=row.identity,
         path=row.path,
@@ -129,7 +149,15 @@ def end_rejected(
 
 
 def retry_later(
-    connection: Connection, held: DeliveryClaim, *, delay_s: float, status: str, detail: str, actor: str, now: Moment
+    connection: Connection,
+    held: DeliveryClaim,
+    *,
+    delay_s: float,
+    refused: bool,
+    status: str,
+    detail: str,
+    actor: str,
+    now: Moment,
 ) -> bool:
     """sending -> pending, due ``delay_s`` from now; superseded when a newer revision waits already."""
     newer = connection.execute(
@@ -150,6 +178,7 @@ def retry_later(
         .values(
             state=DeliveryState.PENDING,
             lease_owner=None,
+            refusals=held.refusals + int(refused),
             status=status,
             detail=detail,
             **moment_values("due", now.plus(delay_s)),
@@ -216,7 +245,7 @@ def retry_now(connection: Connection, delivery_id: int, actor: str, now: Moment)
         connection,
         delivery_id,
         (DeliveryState.PENDING, DeliveryState.REJECTED, DeliveryState.CANCELLED),
-        {"state": DeliveryState.PENDING, "attempts": 0, "ended_at": None, **moment_values("due", now)},
+        {"state": DeliveryState.PENDING, "attempts": 0, "refusals": 0, "ended_at": None, **moment_values("due", now)},
         "delivery retried by hand",
         actor,
         now,

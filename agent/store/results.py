@@ -91,6 +91,7 @@ def commit(
                 state=DeliveryState.PENDING,
                 released=False,
                 attempts=0,
+                refusals=0,
                 created_at=now.at,
                 **moment_values("due", now),
             )

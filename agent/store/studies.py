@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,6 +55,10 @@ class OpenStudy:
     """Results of earlier revisions, oldest first."""
     last_identity: StudyIdentity | None
     """Whom the newest earlier result was sent out for."""
+    bundle: str | None
+    """Another bundle than the usual one, when a replay asked for it."""
+    source_paths: tuple[str, ...]
+    """Files whose headers say who and what the study is: the newest image first, else any object."""
 
 
 def create(
@@ -161,7 +166,13 @@ def ordered_priority_of(connection: Connection, identity: StudyIdentity) -> Prio
 
 
 def ready_to_sum_up(
-    connection: Connection, *, quiet_period_s: float, max_open_s: float, limit: int, now: Moment
+    connection: Connection,
+    *,
+    quiet_period_s: float,
+    max_open_s: float,
+    limit: int,
+    now: Moment,
+    skip: Sequence[int] = (),
 ) -> list[OpenStudy]:
     """Receiving studies that are quiet and whose images have all ended, or that have been open for too long."""
     unfinished = exists().where(instance.c.study_id == study.c.id, instance.c.current, instance.c.state.in_(UNFINISHED))
@@ -169,6 +180,7 @@ def ready_to_sum_up(
         select(study)
         .where(
             study.c.state == StudyState.RECEIVING,
+            study.c.id.not_in(skip),
             or_(
                 and_(has_passed(study, "touched", now.plus(-quiet_period_s)), not_(unfinished)),
                 has_passed(study, "opened", now.plus(-max_open_s)),
@@ -243,7 +255,19 @@ def _open_study(connection: Connection, row: Row[Any]) -> OpenStudy:
         images=tuple(images_of(connection, row.id)),
         earlier=tuple(assessment_from_json(one.assessment) for one in earlier),
         last_identity=identity_from_json(earlier[-1].identity) if earlier else None,
+        bundle=row.bundle,
+        source_paths=_source_paths(connection, row.id),
     )
+
+
+def _source_paths(connection: Connection, study_id: int) -> tuple[str, ...]:
+    rows = connection.execute(
+        select(instance.c.path, instance.c.state)
+        .where(instance.c.study_id == study_id, instance.c.current)
+        .order_by(instance.c.id.desc())
+    ).all()
+    images = tuple(row.path for row in rows if row.state != ImageState.KEPT)
+    return images or tuple(row.path for row in rows[:1])
 
 
 def _identity_columns(identity: StudyIdentity) -> dict[str, Any]:

@@ -227,6 +227,7 @@ delivery = Table(
     Column("state", String(16), nullable=False),
     Column("released", Boolean, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("refusals", Integer, nullable=False),
     *moment_columns("due", nullable=False),
     Column("lease_owner", String(128)),
     *moment_columns("lease"),

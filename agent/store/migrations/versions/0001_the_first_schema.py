@@ -216,6 +216,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("released", sa.Boolean(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("refusals", sa.Integer(), nullable=False),
         sa.Column("due_at", UtcDateTime(), nullable=False),
         sa.Column("due_boot_id", sa.String(length=64), nullable=False),
         sa.Column("due_boot_s", sa.Float(precision=53), nullable=False),

@@ -1,0 +1,314 @@
+"""The outbox is drained here: one worker for each destination, so that a dead one never holds up another."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import random
+import ssl
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from firstread.agent import clock
+from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
+from firstread.agent.store import deliveries, watch
+from firstread.agent.store.deliveries import DeliveryClaim
+from firstread.agent.store.engine import Store, StoreBusy
+
+log = structlog.get_logger()
+
+ACTOR = "deliver"
+CORRUPT = "the frozen bytes are missing or changed on disk"
+
+
+class Verdict(enum.Enum):
+    """What one sending came to."""
+
+    DELIVERED = enum.auto()
+    RETRY = enum.auto()
+    """An outage or a matter of the moment: again, as long as the site says."""
+    REFUSED = enum.auto()
+    """The receiver said no: a few tries, then rejected."""
+    REJECTED = enum.auto()
+    """Never: sending it again helps nobody."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``status``: the receiver's own code (``0000``, ``AA``). ``detail``: a sentence, warnings included."""
+
+    verdict: Verdict
+    status: str
+    detail: str
+
+
+class Line(Protocol):
+    """A way to one destination, kept open between sendings."""
+
+    def send(self, content: bytes, identity: str) -> Outcome:
+        """Sends one frozen object; never raises for what network or receiver do."""
+        ...
+
+    def close(self) -> None:
+        """Ends the connection."""
+        ...
+
+
+class DicomLine:
+    """C-STORE to a PACS; the association is kept for the next object."""
+
+    def __init__(self, settings: Settings, destination: DicomDestination) -> None:
+        from firstread.integration.dicom.send import DicomPeer, Sender
+
+        self._sender = Sender(
+            DicomPeer(
+                name=destination.name,
+                host=destination.host,
+                port=destination.port,
+                ae_title=destination.ae_title,
+                calling_ae_title=destination.calling_ae_title or settings.dicom.ae_title,
+                connect_timeout_s=destination.connect_timeout_s,
+                acse_timeout_s=destination.acse_timeout_s,
+                dimse_timeout_s=destination.dimse_timeout_s,
+                tls=tls_context(destination),
+            )
+        )
+
+    def send(self, content: bytes, identity: str) -> Outcome:
+        """0000 and warnings are delivered; A7xx is of the moment; A9xx and Cxxx are refusals (PS3.4 B.2.3)."""
+        from firstread.integration.dicom.status import OutcomeKind
+
+        answer = self._sender.store(content)
+        verdict = {
+            OutcomeKind.DELIVERED: Verdict.DELIVERED,
+            OutcomeKind.RETRY: Verdict.RETRY,
+            OutcomeKind.REJECTED: Verdict.REFUSED,
+        }[answer.kind]
+        words = "; ".join(part for part in (answer.comment, answer.warning) if part)
+        return Outcome(verdict, "" if answer.status is None else f"{answer.status:04X}", words)
+
+    def close(self) -> None:
+        """Releases the association."""
+        self._sender.close()
+
+
+class Hl7Line:
+    """A message over MLLP; the connection is kept, one message is in flight."""
+
+    def __init__(self, destination: Hl7Destination) -> None:
+        from firstread.integration.hl7.acknowledge import AckKind
+        from firstread.integration.hl7.mllp import MllpClient
+
+        rules = {"retry": AckKind.RETRY, "reject": AckKind.REJECTED}
+        self._client = MllpClient(
+            destination.host,
+            destination.port,
+            connect_timeout_s=destination.connect_timeout_s,
+            answer_timeout_s=destination.answer_timeout_s,
+            tls=tls_context(destination),
+            judgements={code: rules[rule] for code, rule in destination.on_ack.items()} or None,
+        )
+
+    def send(self, content: bytes, identity: str) -> Outcome:
+        """AA and CA are delivered; the rest as ERR-3, MSA-1 and the destination's own rules say."""
+        from firstread.integration.hl7.acknowledge import AckKind
+
+        answer = self._client.send(content, identity)
+        verdict = {
+            AckKind.DELIVERED: Verdict.DELIVERED,
+            AckKind.RETRY: Verdict.RETRY,
+            AckKind.REJECTED: Verdict.REJECTED,
+            AckKind.REJECT_AFTER_TRIES: Verdict.REFUSED,
+            AckKind.NOT_OURS: Verdict.RETRY,
+        }[answer.kind]
+        return Outcome(verdict, "/".join(part for part in (answer.code, answer.err_code) if part), answer.text)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._client.close()
+
+
+def open_line(settings: Settings, destination: Destination) -> Line:
+    """The way to a destination; nothing is connected before the first sending."""
+    if isinstance(destination, DicomDestination):
+        return DicomLine(settings, destination)
+    return Hl7Line(destination)
+
+
+def tls_context(destination: Destination) -> ssl.SSLContext | None:
+    """Client TLS 1.2 or 1.3 with checked names, None when the destination is plain."""
+    if not destination.tls:
+        return None
+    context = ssl.create_default_context(cafile=destination.tls_ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if destination.tls_certificate_file is not None and destination.tls_key_file is not None:
+        context.load_cert_chain(destination.tls_certificate_file, destination.tls_key_file)
+    return context
+
+
+class DestinationWorker:
+    """Sends what is due at one destination, one object after the other."""
+
+    def __init__(self, settings: Settings, store: Store, destination: Destination, owner: str) -> None:
+        self._settings = settings
+        self._store = store
+        self._destination = destination
+        self._owner = owner
+        self._line: Line | None = None
+        self.due = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Until told to stop: sends while something is due, then waits to be woken."""
+        while not stop.is_set():
+            try:
+                sent = self.send_next()
+            except StoreBusy:
+                sent = False
+            except Exception:
+                log.exception("delivering failed", destination=self._destination.name)
+                sent = False
+                stop.wait(1.0)
+            if not sent:
+                self.due.wait(1.0)
+                self.due.clear()
+        if self._line is not None:
+            self._line.close()
+
+    def send_next(self) -> bool:
+        """Claims, sends and records one delivery. False when nothing is due."""
+        name, hold = self._destination.name, self._destination.hold
+        with self._store.read() as connection:
+            if not deliveries.any_due(connection, name, on_hold=hold, now=clock.now()):
+                return False
+        with self._store.write() as connection:
+            held = deliveries.claim(
+                connection, name, on_hold=hold, owner=self._owner, lease_s=self._lease_s(), now=clock.now()
+            )
+        if held is None:
+            return False
+        content = self._content(held)
+        if content is None:
+            outcome = Outcome(Verdict.REJECTED, "", CORRUPT)
+        else:
+            outcome = self._send(held, content)
+        self._record(held, outcome)
+        return True
+
+    def _send(self, held: DeliveryClaim, content: bytes) -> Outcome:
+        try:
+            if self._line is None:
+                self._line = open_line(self._settings, self._destination)
+            return self._line.send(content, held.identity)
+        except Exception as error:
+            log.exception("sending failed", destination=held.destination, object=held.kind)
+            if self._line is not None:
+                self._line.close()
+                self._line = None
+            return Outcome(Verdict.RETRY, "", f"{type(error).__name__}: {error}")
+
+    def _content(self, held: DeliveryClaim) -> bytes | None:
+        content = held.message
+        if content is None and held.path is not None:
+            try:
+                content = (self._settings.spool / held.path).read_bytes()
+            except OSError:
+                return None
+        if content is None or hashlib.sha256(content).hexdigest() != held.sha256:
+            return None
+        return content
+
+    def _record(self, held: DeliveryClaim, outcome: Outcome) -> None:
+        now, retry = clock.now(), self._destination.retry
+        refused = outcome.verdict is Verdict.REFUSED
+        too_old = (
+            retry.give_up_after_h is not None
+            and (now.at - held.created_at).total_seconds() > retry.give_up_after_h * 3600
+        )
+        rejected = (
+            outcome.verdict is Verdict.REJECTED
+            or (refused and held.refusals + 1 >= retry.max_refusals)
+            or (outcome.verdict is not Verdict.DELIVERED and too_old)
+        )
+        common = {"status": outcome.status, "detail": outcome.detail, "actor": self._owner}
+        key = f"destination/{held.destination}"
+        with self._store.write() as connection:
+            if outcome.verdict is Verdict.DELIVERED:
+                deliveries.end_delivered(connection, held, now=now, **common)
+                watch.clear_alarm(connection, key, actor=ACTOR, now=now)
+            elif rejected:
+                deliveries.end_rejected(connection, held, now=now, **common)
+                watch.raise_alarm(
+                    connection,
+                    f"delivery/{held.id}",
+                    severity="critical",
+                    text=(
+                        f"{held.destination} rejected the {held.kind} of study {held.study_instance_uid}: "
+                        f"{outcome.status} {outcome.detail}"
+                    ),
+                    remedy=f"mend the cause, then `firstread deliveries retry {held.id}`, or cancel it with a reason",
+                    actor=ACTOR,
+                    now=now,
+                )
+            else:
+                delay = backoff_s(held.attempts, retry.first_s, retry.max_s)
+                deliveries.retry_later(connection, held, delay_s=delay, refused=refused, now=now, **common)
+                if held.attempts >= 3:
+                    watch.raise_alarm(
+                        connection,
+                        key,
+                        severity="warning",
+                        text=f"{held.destination} does not take results: {outcome.status} {outcome.detail}",
+                        remedy="results wait and are sent when it answers; `firstread config check` asks it now",
+                        actor=ACTOR,
+                        now=now,
+                    )
+        log.info(
+            "delivery",
+            study=held.study_instance_uid,
+            destination=held.destination,
+            object=held.kind,
+            revision=held.revision,
+            verdict=outcome.verdict.name.lower(),
+            status=outcome.status,
+            attempt=held.attempts,
+        )
+
+    def _lease_s(self) -> float:
+        one = self._destination
+        if isinstance(one, DicomDestination):
+            return one.connect_timeout_s + one.acse_timeout_s + one.dimse_timeout_s + 60
+        return one.connect_timeout_s * 2 + one.answer_timeout_s * 2 + 60
+
+
+def backoff_s(attempts: int, first_s: float, max_s: float) -> float:
+    """Wait before the next try: doubles from ``first_s`` up to ``max_s``, with a jitter of a quarter."""
+    plain = min(max_s, first_s * 2 ** min(attempts - 1, 30))
+    return min(max_s, plain * random.uniform(0.75, 1.25))
+
+
+class Deliverer:
+    """All workers of this process."""
+
+    def __init__(self, settings: Settings, store: Store, owner: str) -> None:
+        self._workers = [DestinationWorker(settings, store, one, owner) for one in settings.all_destinations]
+        self._threads: list[threading.Thread] = []
+
+    def start(self, stop: threading.Event) -> None:
+        """One thread for each destination."""
+        for worker in self._workers:
+            thread = threading.Thread(target=worker.run, args=(stop,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def wake(self) -> None:
+        """Something may be due."""
+        for worker in self._workers:
+            worker.due.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for what is being sent."""
+        for thread in self._threads:
+            thread.join(timeout_s)

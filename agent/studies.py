@@ -1,0 +1,150 @@
+"""The summing up: a study that is quiet becomes a result, its frozen bytes and its deliveries, in one transaction."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import structlog
+
+from firstread.agent import clock
+from firstread.agent.config import Settings
+from firstread.agent.models_at_hand import bundle_folder
+from firstread.agent.objects import ResultObjects
+from firstread.agent.policy import policy_for
+from firstread.agent.store import events, results, studies, watch
+from firstread.agent.store.engine import Store, StoreBusy
+from firstread.agent.store.studies import ImageRecord, OpenStudy
+from firstread.agent.triage import ImageFact, assess, looks_the_same
+from firstread.models.bundle import Bundle, load_bundle
+from firstread.models.prediction import Assessment, ImageOutcome
+
+log = structlog.get_logger()
+
+ACTOR = "studies"
+AT_ONCE = 16
+RETRY_S = 30.0
+
+
+class SummingUp:
+    """Ends studies. ``objects`` builds what goes out."""
+
+    def __init__(self, settings: Settings, store: Store, objects: ResultObjects) -> None:
+        self._settings = settings
+        self._store = store
+        self._objects = objects
+        self._bundles: dict[str, Bundle] = {}
+        self._failed: dict[int, float] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def run_once(self) -> int:
+        """Ends every study that is ready; answers how many. One that fails is tried again after 30 s, others go on."""
+        if not self._one_at_a_time.acquire(blocking=False):
+            return 0
+        try:
+            now = clock.now()
+            try:
+                with self._store.read() as connection:
+                    ready = studies.ready_to_sum_up(
+                        connection,
+                        quiet_period_s=self._settings.study.quiet_period_s,
+                        max_open_s=self._settings.study.max_open_s,
+                        limit=AT_ONCE,
+                        skip=[key for key, until in self._failed.items() if until > now.boot_s],
+                        now=now,
+                    )
+            except StoreBusy:
+                return 0
+            return sum(self._end(study) for study in ready)
+        finally:
+            self._one_at_a_time.release()
+
+    def _end(self, study: OpenStudy) -> bool:
+        try:
+            ended = self.sum_up(study)
+        except StoreBusy as error:
+            log.warning("database busy", error=str(error))
+            return False
+        except Exception as error:
+            log.exception("a study could not be summed up", study=study.identity.study_instance_uid)
+            self._failed[study.id] = clock.boot_seconds() + RETRY_S
+            with self._store.write() as connection:
+                watch.raise_alarm(
+                    connection,
+                    f"summing-up/{study.id}",
+                    severity="critical",
+                    text=f"study {study.identity.study_instance_uid} has no result: {type(error).__name__}: {error}",
+                    remedy="it is tried again every 30 s; look at the log, then `firstread replay` when it is mended",
+                    actor=ACTOR,
+                    now=clock.now(),
+                )
+            return False
+        if study.id in self._failed:
+            del self._failed[study.id]
+            with self._store.write() as connection:
+                watch.clear_alarm(connection, f"summing-up/{study.id}", actor=ACTOR, now=clock.now())
+        return ended
+
+    def sum_up(self, study: OpenStudy) -> bool:
+        """receiving -> analysed | not_analysed, with everything that goes out. False when the study changed meanwhile."""
+        now = clock.now()
+        assessment = self.judge(study, now)
+        last = study.earlier[-1] if study.earlier else None
+        repeated = last is not None and looks_the_same(last, assessment) and study.last_identity == study.identity
+        artifacts = [] if repeated else self._objects.build(study, assessment, now)
+        with self._store.write() as connection:
+            done = results.commit(
+                connection, study, assessment, artifacts, sent=not repeated, actor=ACTOR, now=clock.now()
+            )
+            if done and repeated:
+                events.record(
+                    connection, now, "nothing new to send", ACTOR, study_id=study.id, revision=assessment.revision
+                )
+        if not done:
+            self._objects.discard(artifacts)
+            return False
+        log.info(
+            "summed up",
+            study=study.identity.study_instance_uid,
+            accession=study.identity.accession_number,
+            revision=assessment.revision,
+            priority=assessment.priority.name,
+            reason=assessment.reason.code.value if assessment.reason else "",
+            sent=not repeated,
+        )
+        return True
+
+    def judge(self, study: OpenStudy, now: clock.Moment) -> Assessment:
+        """The assessment that this study has now, by the policy in force; writes nothing."""
+        images = [_fact(image) for image in study.images]
+        unfinished = any(image.state in studies.UNFINISHED for image in study.images)
+        return assess(
+            study_instance_uid=study.identity.study_instance_uid,
+            revision=study.revision,
+            created_at=now.at,
+            images=images,
+            policy=policy_for(self._settings, self._bundle(study.bundle), study.identity, study.calling_ae_title),
+            ordered=study.ordered_priority,
+            earlier=study.earlier,
+            unfinished_s=self._settings.study.max_open_s if unfinished else None,
+            note=study.cause if study.cause.startswith("replayed") else "",
+        )
+
+    def _bundle(self, name: str | None) -> Bundle:
+        wanted = name or self._settings.analysis.bundle
+        if wanted not in self._bundles:
+            self._bundles[wanted] = load_bundle(bundle_folder(wanted))
+        return self._bundles[wanted]
+
+    @property
+    def bundles(self) -> Mapping[str, Bundle]:
+        """The bundles whose operating points were needed so far."""
+        return self._bundles
+
+
+def _fact(image: ImageRecord) -> ImageFact:
+    return ImageFact(
+        outcome=ImageOutcome(image.sop_instance_uid, image.sop_class_uid, image.series_instance_uid, image.reason),
+        patient_key=image.patient_key,
+        prediction=image.prediction,
+    )
