@@ -99,43 +99,41 @@ class MllpClient:
         except OSError as error:
             return AckOutcome(AckKind.RETRY, text=_connect_sentence(self._host, self._port, error))
         self._socket = connection
-        deadline = time.monotonic() + self._answer_timeout_s
         try:
             connection.settimeout(self._answer_timeout_s)
             connection.sendall(frame(message))
-            return self._wait(connection, control_id, deadline)
-        except TimeoutError:
-            self._drop()
-            return AckOutcome(AckKind.RETRY, text=f"no answer from {self._place} within {self._answer_timeout_s:g} s")
+            return self._wait(connection, control_id, time.monotonic() + self._answer_timeout_s)
         except FramingError as error:
             self._drop()
             return AckOutcome(AckKind.RETRY, text=f"{self._place} answered what is not MLLP: {error.sentence}")
+        except TimeoutError:
+            return self._unanswered("")
         except OSError as error:
-            raise _ConnectionLost(f"the connection to {self._place} broke: {error}") from error
+            raise _ConnectionLost(f"the connection to {self._place} broke: {error.strerror or error}") from error
 
     def _wait(self, connection: socket.socket, control_id: str, deadline: float) -> AckOutcome:
         decoder = FrameDecoder(MAX_ANSWER_BYTES)
         last = ""
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
+        while (left := deadline - time.monotonic()) > 0:
             connection.settimeout(left)
             try:
                 chunk = connection.recv(65536)
             except TimeoutError:
-                if last:
-                    self._drop()
-                    return AckOutcome(AckKind.RETRY, text=f"{self._place} did not answer this message; {last}")
-                raise
+                break
             if not chunk:
-                raise _ConnectionLost(f"{self._place} closed the connection without an answer")
+                raise _ConnectionLost(f"{self._place} closed the connection without an answer" + (last and f"; {last}"))
             for answer in decoder.feed(chunk):
                 outcome = read_acknowledgement(answer, control_id, self._judgements)
                 if outcome.kind is not AckKind.NOT_OURS:
                     return outcome
                 log.warning("mllp.answer_not_ours", host=self._host, port=self._port, why=outcome.text)
                 last = outcome.text
+        return self._unanswered(last)
+
+    def _unanswered(self, last: str) -> AckOutcome:
+        self._drop()
+        sentence = f"no answer from {self._place} within {self._answer_timeout_s:g} s"
+        return AckOutcome(AckKind.RETRY, text=f"{sentence}; {last}" if last else sentence)
 
     @property
     def _place(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -138,8 +139,11 @@ def _result(
     ours = observed.has(words.REVISION)
     priority, _ = incoming.read_priority(group, priority_values, priority_places)
     told = observed.priority()
+    observed_at = group.value("OBR", 7)
     study = StudyIdentity(
         uid,
+        study_date=observed_at[:8],
+        study_time=re.sub(r"[^0-9].*", "", observed_at[8:]),
         accession_number=(*accessions, "")[0],
         accession_numbers=accessions,
         placer_order_number=placer,
