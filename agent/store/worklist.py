@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from firstread.agent.clock import Moment
 from firstread.agent.store import events
@@ -28,32 +28,27 @@ from firstread.agent.store.worklist_match import (
     merge_identity,
     patients_agree,
 )
-from firstread.models.prediction import Priority, StudyIdentity
+from firstread.models.prediction import FindingResult, ModelIdentity, Priority, Reason, StudyIdentity
 
 BY_FILM = "intake"
 
 
 @dataclass(frozen=True)
-class ListedFinding:
-    """One finding as a result message gave it."""
-
-    label: str
-    probability: float | None
-    above: bool
-
-
-@dataclass(frozen=True)
 class ListedResult:
-    """What a result message said of a study, as the list keeps it. ``revision`` 0: the message named none."""
+    """What a result message said of a study, as the list keeps it.
+
+    ``revision`` 0: the message named none. ``ours``: an AI result, not a radiologist's preliminary report.
+    """
 
     priority: Priority | None = None
     priority_reason: str = ""
-    findings: tuple[ListedFinding, ...] = ()
-    reason_code: str = ""
-    reason_text: str = ""
-    model: str = ""
+    causes: tuple[str, ...] = ()
+    findings: tuple[FindingResult, ...] = ()
+    reason: Reason | None = None
+    model: ModelIdentity | None = None
     notes: tuple[str, ...] = ()
     revision: int = 0
+    ours: bool = True
     sender: str = ""
     control_id: str = ""
 
@@ -156,9 +151,12 @@ def apply_result(
 ) -> list[EntryChange]:
     """Writes a result into the entry that it names, or makes one; the result's priority only rises.
 
-    A result of an earlier revision than the one that stands is not shown in its place.
+    A result of an earlier revision than the one that stands is not shown in its place. What is not ours can raise, but
+    its findings are not shown.
     """
     matched = find_entries(connection, match)
+    if not matched and not listed.ours:
+        return []  # a report on what we never heard of: a RIS tells of every modality
     if not matched:
         entry_id = _insert(connection, match, identity, now.at, now.at, ordered=None)
         matched = [connection.execute(select(entry).where(entry.c.id == entry_id)).one()]
@@ -167,31 +165,42 @@ def apply_result(
         values: dict[str, Any] = {}
         if listed.priority is not None and listed.priority > (row.result_priority or 0):
             values["result_priority"] = int(listed.priority)
-        if row.result is None or listed.revision >= int(row.result.get("revision", 0)):
+        if listed.ours and (row.result is None or listed.revision >= int(row.result.get("revision", 0))):
             values |= {"result": _RESULT.dump_python(listed, mode="json"), "result_at": now.at}
         if values:
             _change(connection, row, values, now)
             events.record(
                 connection, now, "list result", actor, study_id=_study(connection, row.study_instance_uid)[1],
-                entry_id=row.id, priority=listed.priority and listed.priority.name, reason=listed.reason_code,
-                revision=listed.revision,
+                entry_id=row.id, priority=listed.priority and listed.priority.name, revision=listed.revision,
+                reason=listed.reason.code if listed.reason else "",
             )  # fmt: skip
         changes.append(EntryChange(row.id, bool(values), row.study_instance_uid or ""))
     return changes
 
 
 def take_off(
-    connection: Connection, match: Match, end: EntryState, now: Moment, actor: str, words: str
+    connection: Connection,
+    match: Match,
+    end: EntryState,
+    now: Moment,
+    actor: str,
+    words: str,
+    *,
+    unordered: bool = False,
 ) -> list[EntryChange]:
     """Ends every open entry that a final report or a cancelled order names, where the patients agree.
 
-    A study of several accession numbers stays until each of them was reported or cancelled.
+    A study of several accession numbers stays until each of them was reported or cancelled. ``unordered``: what
+    somebody ordered stays too.
     """
     changes = []
     for row in find_entries(connection, match):
         uid = row.study_instance_uid or ""
         if row.state != EntryState.OPEN:
             changes.append(EntryChange(row.id, False, uid, f"is off the list already ({row.state})"))
+            continue
+        if unordered and (row.ordered_priority or row.placer_order_number):
+            changes.append(EntryChange(row.id, False, uid, "was ordered, so it stays"))
             continue
         study_id = _study(connection, row.study_instance_uid)[1]
         if not patients_agree(match, row):
@@ -228,6 +237,13 @@ def restore_entry(connection: Connection, entry_id: int, now: Moment, actor: str
         entry_id=entry_id, was=row.state, was_ended_by=row.ended_by,
     )  # fmt: skip
     return True
+
+
+def forget_ended(connection: Connection, before: datetime) -> int:
+    """Drops entries that ended before ``before``, and orders of that age whose film never came; answers how many."""
+    film = select(study.c.id).where(study.c.study_instance_uid == entry.c.study_instance_uid).exists()
+    old_order = and_(entry.c.state == EntryState.OPEN, entry.c.result.is_(None), entry.c.updated_at < before, ~film)
+    return connection.execute(delete(entry).where(or_(entry.c.ended_at < before, old_order))).rowcount
 
 
 def _adopt_or_insert(

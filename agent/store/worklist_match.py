@@ -10,6 +10,9 @@ from sqlalchemy import ColumnElement, Connection, Row, Text, cast, or_, select
 from firstread.agent.store.tables import entry
 from firstread.models.prediction import StudyIdentity
 
+KEY_LENGTH = 256
+"""Longer keys than any standard allows are compared by their beginning."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -20,13 +23,6 @@ class Match:
     placer_order_number: str = ""
     filler_order_number: str = ""
     patient_id: str = ""
-
-    @property
-    def names_something(self) -> bool:
-        """True when an entry can be found by it."""
-        return bool(
-            self.study_instance_uid or self.accession_numbers or self.placer_order_number or self.filler_order_number
-        )
 
 
 def match_of(identity: StudyIdentity) -> Match:
@@ -48,14 +44,14 @@ def find_entries(connection: Connection, match: Match) -> list[Row[Any]]:
             return list(rows)
     conditions: list[ColumnElement[bool]] = []
     if match.accession_numbers:
-        conditions.append(entry.c.accession_number.in_(match.accession_numbers))
+        conditions.append(entry.c.accession_number.in_([number[:KEY_LENGTH] for number in match.accession_numbers]))
         # A study of several accession numbers keeps them in its identity; the text is only a first sieve.
         for number in match.accession_numbers:
             conditions.append(cast(entry.c.identity, Text).contains(f'"{number}"', autoescape=True))
     if match.placer_order_number:
-        conditions.append(entry.c.placer_order_number == match.placer_order_number)
+        conditions.append(entry.c.placer_order_number == match.placer_order_number[:KEY_LENGTH])
     if match.filler_order_number:
-        conditions.append(entry.c.filler_order_number == match.filler_order_number)
+        conditions.append(entry.c.filler_order_number == match.filler_order_number[:KEY_LENGTH])
     if not conditions:
         return []
     rows = connection.execute(select(entry).where(or_(*conditions)).order_by(entry.c.id)).all()
@@ -88,19 +84,19 @@ def key_columns(identity: StudyIdentity, match: Match) -> dict[str, str]:
     """The columns that an entry is found by."""
     numbers = accessions(identity) or match.accession_numbers
     return {
-        "accession_number": numbers[0] if numbers else "",
-        "placer_order_number": identity.placer_order_number or match.placer_order_number,
-        "filler_order_number": identity.filler_order_number or match.filler_order_number,
+        "accession_number": numbers[0][:KEY_LENGTH] if numbers else "",
+        "placer_order_number": (identity.placer_order_number or match.placer_order_number)[:KEY_LENGTH],
+        "filler_order_number": (identity.filler_order_number or match.filler_order_number)[:KEY_LENGTH],
     }
 
 
 def _named(match: Match, row: Row[Any]) -> bool:
     numbers = {row.accession_number, *row.identity.get("accession_numbers", ())} - {""}
-    if numbers & set(match.accession_numbers):
+    if any(number in numbers or number[:KEY_LENGTH] in numbers for number in match.accession_numbers):
         return True
     if match.study_instance_uid and row.study_instance_uid and match.study_instance_uid != row.study_instance_uid:
         return False
     return bool(
-        (match.placer_order_number and match.placer_order_number == row.placer_order_number)
-        or (match.filler_order_number and match.filler_order_number == row.filler_order_number)
+        (match.placer_order_number and match.placer_order_number[:KEY_LENGTH] == row.placer_order_number)
+        or (match.filler_order_number and match.filler_order_number[:KEY_LENGTH] == row.filler_order_number)
     )
