@@ -123,7 +123,7 @@ class Hl7Destination(_Destination):
     answer_timeout_s: Seconds = Field(30, description="Without an acknowledgement by then the message is sent again.")
     sending_application: HL7Text = Field("FIRSTREAD", description="MSH-3: NAME or NAME^OID^ISO.")
     sending_facility: HL7Text | None = Field(None, description="MSH-4; unset: [site] name.")
-    receiving_application: HL7Text | None = Field(None, description="MSH-5; unset: the destination's name.")
+    receiving_application: HL7Text | None = Field(None, description="MSH-5; unset: empty.")
     receiving_facility: HL7Text | None = Field(None, description="MSH-6; unset: empty.")
     processing_id: Literal["P", "T"] | None = Field(
         None, description="MSH-11; unset: P, or T where [site] use_test_processing_id is set."
@@ -133,9 +133,8 @@ class Hl7Destination(_Destination):
         ("TQ1-9",), min_length=1, description="Where a priority stands: TQ1-9, OBR-5, OBR-27.6, OBX-8, OBX:CODE, ZFR-1."
     )
     result_status: Literal["R", "P", "F"] = Field(
-        "R", description="OBX-11: R is entered, not verified; P and F claim more, for receivers that drop R."
+        "R", description="OBX-11 and OBR-25: R is entered, not verified; P, F claim more, where R is dropped."
     )
-    obr_25: Literal["R", "P", "F"] = Field("R", description="OBR-25, likewise for the whole result.")
     assigning_authority: str = Field(
         "", description="Issuer of patient identifiers where none is known; empty: the site's."
     )

@@ -1,4 +1,4 @@
-"""From the site's settings to what the wire rooms take: receiver, reports, message conventions, TLS."""
+"""From the site's settings to what the wire rooms take: receiver, message conventions, TLS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from firstread.models.prediction import Priority
 
 if TYPE_CHECKING:
     from firstread.integration.dicom.received import ReceiveSettings
-    from firstread.integration.dicom.report.instance import ReportSettings
 
 
 def receive_settings(settings: Settings) -> ReceiveSettings:
@@ -41,24 +40,6 @@ def receive_settings(settings: Settings) -> ReceiveSettings:
     )
 
 
-def report_settings(settings: Settings, device_uid: str, software_versions: str) -> ReportSettings:
-    """What the site says of itself in its results. ``device_uid``: this installation's own."""
-    from firstread.integration.dicom.report.instance import ReportSettings
-
-    report = settings.report
-    return ReportSettings(
-        device_uid=device_uid,
-        software_versions=software_versions,
-        sr_series_number=report.sr_series_number,
-        sr_series_description=report.sr_series_description,
-        heatmap_series_number=report.heatmap_series_number,
-        heatmap_series_description=report.heatmap_series_description,
-        language=settings.site.language,
-        institution=settings.site.name,
-        station_ae_title=settings.dicom.ae_title,
-    )
-
-
 def hl7_mapping(settings: Settings, destination: Hl7Destination) -> Hl7Mapping:
     """The conventions of one receiver, with the site's where it has none of its own."""
     site = settings.site
@@ -66,14 +47,14 @@ def hl7_mapping(settings: Settings, destination: Hl7Destination) -> Hl7Mapping:
     return Hl7Mapping(
         sending_application=destination.sending_application,
         sending_facility=destination.sending_facility or site.name,
-        receiving_application=destination.receiving_application or destination.name,
+        receiving_application=destination.receiving_application or "",
         receiving_facility=destination.receiving_facility or "",
         processing_id=destination.processing_id or ("T" if site.use_test_processing_id else "P"),
         priority_place=destination.priority_place,
         priority_values={Priority.STAT: values.STAT, Priority.URGENT: values.URGENT},
         abnormal_flags={Priority.STAT: flags.STAT, Priority.URGENT: flags.URGENT},
         result_status=destination.result_status,
-        obr_25=destination.obr_25,
+        obr_25=destination.result_status,
         assigning_authority=destination.assigning_authority or site.assigning_authority,
         patient_id_type=destination.patient_id_type,
         accession_place=destination.accession_place,

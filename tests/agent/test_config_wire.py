@@ -1,4 +1,4 @@
-"""What the site says reaches the wire rooms: receiver, messages, reports, TLS."""
+"""What the site says reaches the wire rooms: receiver, messages, TLS."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import ssl
 from pathlib import Path
 
 from firstread.agent.config import DicomDestination, Hl7Destination, Settings, load_settings
-from firstread.agent.config_wire import hl7_mapping, judgements, receive_settings, report_settings, tls_context
+from firstread.agent.config_wire import hl7_mapping, judgements, receive_settings, tls_context
 from firstread.integration.dicom.received import ReceiveSettings
-from firstread.integration.dicom.report.instance import ReportSettings
 from firstread.integration.hl7.acknowledge import AckKind
 from firstread.integration.hl7.mapping import Hl7Mapping
 from firstread.models.prediction import Priority
@@ -21,9 +20,7 @@ def test_defaults_are_those_of_the_wire_rooms() -> None:
     received = receive_settings(settings)
     assert received == ReceiveSettings("FIRSTREAD", "0.0.0.0", 11112, settings.spool / "incoming")
     mapping = hl7_mapping(settings, RIS)
-    assert mapping == Hl7Mapping(receiving_application="RIS")
-    report = report_settings(settings, "1.2.3", "7")
-    assert report == ReportSettings(device_uid="1.2.3", software_versions="7", station_ae_title="FIRSTREAD")
+    assert mapping == Hl7Mapping()
 
 
 def test_what_a_site_sets_stands_in_its_messages(tmp_path: Path) -> None:
@@ -43,7 +40,6 @@ def test_what_a_site_sets_stands_in_its_messages(tmp_path: Path) -> None:
     assert mapping.priority_values == {Priority.STAT: "1", Priority.URGENT: "2"}
     assert (mapping.assigning_authority, mapping.every_accession) == ("GEN", False)
     assert judgements(ris) == {"AE": AckKind.RETRY, "204": AckKind.REJECTED}
-    assert report_settings(settings, "1.2.3", "7").institution == "General"
 
 
 def test_connection_is_encrypted_and_verified_only_where_the_site_says_so() -> None:
