@@ -69,7 +69,7 @@ def document(
     notes: list[str],
 ) -> ContainerContentItem:
     """The root container with all its rows. ``films``: by SOP Instance UID; ``notes``: takes what was left out."""
-    root = ContainerContentItem(name=concept(concepts.IMAGING_MEASUREMENT_REPORT), template_id="1500")
+    root = hollow_root()
     content = ContentSequence()
     content.extend(LanguageOfContentItemAndDescendants(CodedConcept(settings.language, "RFC5646", "English")))
     content.extend(_observer(settings))
@@ -82,6 +82,24 @@ def document(
     content.append(_overall(assessment, films))
     root.ContentSequence = content
     return root
+
+
+def hollow_root() -> ContainerContentItem:
+    """The root without its rows.
+
+    highdicom's SR constructor copies the whole tree twice and searches it twice, which is more than half of the time a
+    report takes: it gets the root alone, and the rows are laid in afterwards.
+    """
+    root = _container(concepts.IMAGING_MEASUREMENT_REPORT, None, template_id="1500")
+    root.ContentSequence = ContentSequence()
+    return root
+
+
+def _container(
+    name: Code, relationship: RelationshipTypeValues | None = CONTAINS, template_id: str | None = None
+) -> ContainerContentItem:
+    """A container of separate items: CONTINUOUS, highdicom's default, would make a viewer join them as prose."""
+    return ContainerContentItem(concept(name), False, template_id, relationship)
 
 
 def _observer(settings: ReportSettings) -> Iterator[ContentItem]:
@@ -103,8 +121,8 @@ def _image_library(films: Iterable[Film]) -> ContainerContentItem:
 
     highdicom's own library raises on films without ImagerPixelSpacing or PatientOrientation; ours says what is there.
     """
-    library = ContainerContentItem(concept(concepts.IMAGE_LIBRARY), relationship_type=CONTAINS)
-    group = ContainerContentItem(concept(concepts.IMAGE_LIBRARY_GROUP), relationship_type=CONTAINS)
+    library = _container(concepts.IMAGE_LIBRARY)
+    group = _container(concepts.IMAGE_LIBRARY_GROUP)
     entries = ContentSequence()
     for film in films:
         entry = _image(film.outcome, concepts.SOURCE, CONTAINS)
@@ -153,7 +171,7 @@ def _image(outcome: ImageOutcome, name: Code, relationship: RelationshipTypeValu
 def _measurements(
     assessment: Assessment, films: Mapping[str, Film], settings: ReportSettings, notes: list[str]
 ) -> ContainerContentItem:
-    container = ContainerContentItem(concept(concepts.IMAGING_MEASUREMENTS), relationship_type=CONTAINS)
+    container = _container(concepts.IMAGING_MEASUREMENTS)
     groups = ContentSequence()
     for finding in wording.in_reading_order(assessment):
         groups.extend(_group(finding, assessment, films, settings, notes))
@@ -197,6 +215,7 @@ def _group(
         group = PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **common)
     else:
         group = MeasurementsAndQualitativeEvaluations(source_images=_sources_of(finding, film, films), **common)
+    group[0].ContinuityOfContent = "SEPARATE"
     for comment in wording.finding_comments(finding, assessment):
         group[0].ContentSequence.append(TextContentItem(concept(concepts.COMMENT), comment, CONTAINS))
     return group
@@ -277,7 +296,7 @@ def _algorithm(model: ModelIdentity | None) -> AlgorithmIdentification | None:
 
 def _overall(assessment: Assessment, films: Mapping[str, Film]) -> ContainerContentItem:
     """TID 1500 rows 12 to 14: what holds for the whole study."""
-    container = ContainerContentItem(concept(concepts.QUALITATIVE_EVALUATIONS), relationship_type=CONTAINS)
+    container = _container(concepts.QUALITATIVE_EVALUATIONS)
     content = ContentSequence()
 
     def say(name: Code, text: str) -> None:

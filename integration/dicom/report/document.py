@@ -60,7 +60,7 @@ def build_report(
     )
     document = Comprehensive3DSR(
         evidence=_evidence(assessment, [outcome for outcome, _ in films]),
-        content=tree,
+        content=content.hollow_root(),
         series_instance_uid=series_instance_uid,
         series_number=settings.sr_series_number,
         sop_instance_uid=sop_instance_uid,
@@ -74,6 +74,7 @@ def build_report(
         series_description=settings.sr_series_description[:64],
         specific_character_set="ISO_IR 192",
     )
+    document.ContentSequence = tree.ContentSequence
     if not films:
         del document.CurrentRequestedProcedureEvidenceSequence
     apply_common_modules(
