@@ -167,13 +167,20 @@ def _halvings(stream: Codestream, longest_side: int | None) -> int:
     return halvings
 
 
-def _pillow_jpeg(frame: bytes, stream: Codestream, halvings: int) -> IntegerImage | None:
+def _pillow_jpeg(frame: bytes, stream: Codestream, halvings: int) -> IntegerImage:
+    """Colour comes out as its components are stored, because JPEG does not say for sure what they are."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(frame), formats=("JPEG",)) as image:
-        if halvings:
-            image.draft(None, (stream.columns >> halvings, stream.rows >> halvings))
-        return np.asarray(image)
+    size = (stream.columns >> halvings, stream.rows >> halvings) if halvings else None
+    for mode in ("YCbCr", None) if stream.components == 3 else (None,):
+        with Image.open(io.BytesIO(frame), formats=("JPEG",)) as image:
+            image.draft(mode, size)
+            try:
+                return np.asarray(image)
+            except OSError:
+                if mode is None:
+                    raise
+    raise CodecError("no reading of its colours succeeded")
 
 
 def _pillow_jpeg_2000(frame: bytes, stream: Codestream, halvings: int) -> IntegerImage | None:
@@ -235,8 +242,8 @@ def _gdcm(frame: bytes, stream: Codestream, _halvings: int) -> IntegerImage:
     image.SetTransferSyntax(syntax(syntax.GetTSType(_GDCM_SYNTAX[stream.codec])))
     allocated = 8 if stream.precision <= 8 else 16
     image.SetPixelFormat(gdcm.PixelFormat(stream.components, allocated, stream.precision, stream.precision - 1, 0))
-    # GetBuffer gives a str whatever happened; of a failed decode it is shorter than the image.
-    buffer = image.GetBuffer().encode("utf-8", "surrogateescape")
+    decoded = image.GetBuffer()  # bytes dressed up as str, None or too short after a failure
+    buffer = b"" if decoded is None else decoded.encode("utf-8", "surrogateescape")
     expected = stream.rows * stream.columns * stream.components * allocated // 8
     if len(buffer) != expected:
         raise CodecError(f"{len(buffer)} bytes decoded instead of {expected}")

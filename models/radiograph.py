@@ -36,7 +36,6 @@ MOST_PIXELS = 150_000_000
 """Above these nothing is allocated: the largest films made are some 30 million pixels."""
 
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"})
-_LUMINANCE_FIRST = frozenset({"YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420"})
 _COLOURFUL = 40
 """Of 255: how far a pixel's channels lie apart before it counts as coloured."""
 _MOST_COLOURED = 0.02
@@ -106,9 +105,9 @@ def _read(path: Path, header: Dataset, longest_side: int | None) -> Radiograph:
     image, layout = _stored_values(path, header, layout, longest_side, notes)
     padding = None
     if image.ndim == 3:
-        image = _luminance(image, layout)
+        image = _luminance(image)
     elif layout.photometric == "PALETTE COLOR":
-        image = _luminance(_palette(header, image), layout)
+        image = _luminance(_palette(header, image))
     else:
         padding = _padding(header, image, layout)
     values, padding = shrink(image, padding, longest_side)
@@ -187,7 +186,8 @@ def _stored_values(
     syntax = _syntax(header)
     encapsulated = element.is_undefined_length or (not syntax.is_private and syntax.is_encapsulated)
     if not encapsulated:
-        return _native(bytes(value), syntax, layout, notes), layout
+        swapped = syntax == ExplicitVRBigEndian and element.VR == "OW" and layout.allocated == 8
+        return _native(_swapped(value) if swapped else bytes(value), syntax, layout, notes), layout
     frame = _frame(bytes(value))
     if syntax == RLELossless:
         image = codecs.decode_rle(frame, layout.rows, layout.columns, layout.samples, layout.allocated // 8)
@@ -258,14 +258,22 @@ def _native(value: bytes, syntax: UID, layout: _Layout, notes: list[str]) -> Int
         notes.append(f"{len(value) - expected} bytes behind the pixels left out")
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     flat = np.frombuffer(value, f"{order}u{width}", count=expected // width)
-    if samples == 2:  # Y Y Cb Cr for two pixels: the luminance is all that counts
-        pairs = flat.reshape(-1, 4)[:, :2]
-        return _unpacked(pairs.reshape(layout.rows, layout.columns), layout)
+    if samples == 2:  # Y Y Cb Cr for two pixels [PS3.3 C.7.6.3.1.2]
+        pairs = flat.reshape(-1, 4)
+        chroma = np.repeat(pairs[:, None, 2:], 2, axis=1)
+        full = np.concatenate([pairs[:, :2, None], chroma], axis=2)
+        return _unpacked(full.reshape(layout.rows, layout.columns, 3), layout)
     if layout.samples == 1:
         return _unpacked(flat.reshape(layout.rows, layout.columns), layout)
     if layout.planar:
         return _unpacked(np.moveaxis(flat.reshape(3, layout.rows, layout.columns), 0, 2), layout)
     return _unpacked(flat.reshape(layout.rows, layout.columns, 3), layout)
+
+
+def _swapped(value: bytes | bytearray) -> bytes:
+    """Bytes that were written as big endian words, in the order of the pixels [PS3.5 8.2]."""
+    even = bytes(value) + b"\0" * (len(value) % 2)
+    return np.frombuffer(even, np.uint16).byteswap().tobytes()
 
 
 def _unpacked(raw: IntegerImage, layout: _Layout) -> IntegerImage:
@@ -302,21 +310,27 @@ def _palette(header: Dataset, indices: IntegerImage) -> IntegerImage:
     return np.asarray(apply_color_lut(np.asarray(indices), header))
 
 
-def _luminance(image: IntegerImage, layout: _Layout) -> IntegerImage:
-    """One grey value per pixel; a colourful picture is refused."""
-    colours = image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)].astype(np.int32)
-    top = 65535 if image.dtype.itemsize > 1 and int(colours.max(initial=0)) > 255 else 255
-    if layout.photometric in _LUMINANCE_FIRST and layout.samples == 3:
-        apart = 2 * np.abs(colours[..., 1:] - (top + 1) // 2).max(axis=2)
-    else:
-        apart = colours.max(axis=2) - colours.min(axis=2)
-    share = float(np.mean(apart > _COLOURFUL * top / 255))
-    if share > _MOST_COLOURED:
-        raise refuse(ReasonCode.NOT_A_RADIOGRAPH, f"a colour picture ({share:.0%} of it coloured)")
-    if layout.photometric in _LUMINANCE_FIRST:
+def _luminance(image: IntegerImage) -> IntegerImage:
+    """One grey value per pixel; a colourful picture is refused.
+
+    Whether three components are red, green, blue or luminance and chroma is told wrongly so often (decoders convert
+    or do not, labels stay behind) that the reading in which the picture is greyer counts: films are grey.
+    """
+    sample = image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)].astype(np.int32)
+    top = 65535 if image.dtype.itemsize > 1 and int(sample.max(initial=0)) > 255 else 255
+    as_rgb = _coloured(sample.max(axis=2) - sample.min(axis=2), top)
+    as_ybr = _coloured(2 * np.abs(sample[..., 1:] - (top + 1) // 2).max(axis=2), top)
+    if min(as_rgb, as_ybr) > _MOST_COLOURED:
+        raise refuse(ReasonCode.NOT_A_RADIOGRAPH, f"a colour picture ({min(as_rgb, as_ybr):.0%} of it coloured)")
+    if as_ybr < as_rgb:
         return image[..., 0]
     wide = image.astype(np.uint32)
     return ((77 * wide[..., 0] + 150 * wide[..., 1] + 29 * wide[..., 2]) >> 8).astype(np.uint16)
+
+
+def _coloured(apart: IntegerImage, top: int) -> float:
+    """Share of pixels whose channels lie further apart than a film's would."""
+    return float(np.mean(apart > _COLOURFUL * top / 255))
 
 
 def _padding(header: Dataset, image: IntegerImage, layout: _Layout) -> Mask | None:
