@@ -213,6 +213,7 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
             table[key] = str(folder / Path(table[key]).expanduser())
 
     settle(tree.get("storage"), "path")
+    settle(tree.get("study"), "eligibility_file")
     for section, key in SECRETS:
         settle(tree.get(section), f"{key}_file")
     destinations = tree.get("destinations")

@@ -127,6 +127,9 @@ class StudySettings(Section):
         ge=0,
         description="Younger are not analysed: children's chests differ; under 18 are 4.8 % of NIH's films.",
     )
+    eligibility_file: Path | None = Field(
+        None, description="TOML with the site's own spellings for body parts and views, added to those that are known."
+    )
 
 
 class StorageSettings(Section):

@@ -32,6 +32,7 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
 
 _EXAMPLES: Mapping[tuple[str, str], str] = {
     ("dicom", "maximum_per_calling_ae"): "8",
+    ("study", "eligibility_file"): '"spellings.toml"',
     ("database", "url"): 'url_file = "/etc/firstread/database-url"',
     ("web", "password"): 'password_file = "/etc/firstread/web-password"',
     ("web", "password_hash"): 'password_hash = "scrypt$..."',
@@ -71,7 +72,7 @@ def _lines(section: str, model: type[BaseModel]) -> Iterator[str]:
             yield f"{key} = {toml_value(_CHOSEN[section, key])}"
         elif field.default is None:
             example = _EXAMPLES[section, key]
-            yield "# Not set; for example: " + (example if "=" in example else f"{key} = {example}")
+            yield "# Not set; for example: " + (example if " = " in example else f"{key} = {example}")
         else:
             yield f"#{key} = {toml_value(field.default)}"
 
