@@ -89,6 +89,9 @@ class PhantomSpec:
         if min(self.size) < 32 or max(self.size) > 8192:
             raise PhantomError(f"a phantom is 32 to 8192 pixels a side, not {self.size}: change size")
 
+        if self.lesions and self.view not in ("PA", "AP"):
+            raise PhantomError(f"only PA and AP phantoms carry lesions, not {self.view}: change view or lesions")
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels the film is truly to carry, ``No Finding`` alone when there are none."""
