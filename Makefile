@@ -8,7 +8,7 @@ VENV ?= .venv
 CONSTRAINTS ?= deploy/constraints.txt
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile \
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --no-compile \
 	$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 PROJECT := setup.cfg pyproject.toml $(CONSTRAINTS)
 
