@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from firstread.models.eligibility import is_image_for_us
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -19,8 +18,9 @@ from firstread.agent.store import worklist as list_store
 from firstread.agent.store.codec import identity_from_json
 from firstread.agent.store.engine import Store, StoreBusy
 from firstread.integration.dicom.identity import is_ours
-from firstread.integration.dicom.received import ReceivedInstance, Refusal
+from firstread.integration.dicom.received import AssociationEvent, AssociationOutcome, ReceivedInstance, Refusal
 from firstread.integration.dicom.status import SUCCESS, OutOfResources, StoreStatus
+from firstread.models.eligibility import is_image_for_us
 from firstread.models.prediction import StudyIdentity
 
 log = structlog.get_logger()
@@ -74,6 +74,23 @@ class Intake:
                 association=refusal.association_id,
                 sop_instance_uid=refusal.sop_instance_uid,
                 study_instance_uid=refusal.study_instance_uid,
+            )
+
+    def note_association(self, happened: AssociationEvent) -> None:
+        """Keeps rejections and aborts for the trail; what went well is told by its films."""
+        if happened.outcome not in (AssociationOutcome.REJECTED, AssociationOutcome.ABORTED):
+            return
+        with self.store.write() as connection:
+            events.record(
+                connection,
+                clock.now(),
+                f"association {happened.outcome.value}",
+                ACTOR,
+                why=happened.why,
+                calling_ae_title=happened.calling_ae_title,
+                called_ae_title=happened.called_ae_title,
+                address=happened.peer_address,
+                association=happened.association_id,
             )
 
     def _record(self, received: ReceivedInstance, place: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,10 +68,8 @@ class ResultObjects:
                 uids[HEATMAP] = heat_map.sop_instance_uid
         for destination in self._settings.all_destinations:
             if isinstance(destination, Hl7Destination) and "oru" in destination.sends:
-                message = self._guarded(
-                    study, f"message for {destination.name}",
-                    lambda destination=destination: self.message(study, assessment, destination, uids, now),
-                )  # fmt: skip
+                make = partial(self.message, study, assessment, destination, uids, now)
+                message = self._guarded(study, f"message for {destination.name}", make)
                 if message is not None:
                     built.append(message)
         return built
@@ -218,8 +217,8 @@ def mapping_for(settings: Settings, destination: Hl7Destination) -> Hl7Mapping:
     return Hl7Mapping(
         sending_application=destination.sending_application,
         sending_facility=destination.sending_facility or settings.site.name,
-        receiving_application=destination.receiving_application,
-        receiving_facility=destination.receiving_facility,
+        receiving_application=destination.receiving_application or "",
+        receiving_facility=destination.receiving_facility or "",
         processing_id=destination.processing_id or ("T" if settings.site.use_test_processing_id else "P"),
         priority_place=destination.priority_place,
         priority_values={

@@ -86,7 +86,7 @@ class SummingUp:
         return ended
 
     def sum_up(self, study: OpenStudy) -> bool:
-        """receiving -> analysed | not_analysed, with everything that goes out. False when the study changed meanwhile."""
+        """receiving -> analysed | not_analysed, with all that goes out. False when the study changed meanwhile."""
         now = clock.now()
         assessment = self.judge(study, now)
         last = study.earlier[-1] if study.earlier else None

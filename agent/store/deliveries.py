@@ -189,11 +189,11 @@ def retry_later(
     return bool(changed)
 
 
-def free_leases(connection: Connection, *, dead_owner: str | None, actor: str, now: Moment) -> int:
+def free_leases(connection: Connection, *, dead_prefix: str | None, actor: str, now: Moment) -> int:
     """sending -> pending where the lease ran out or its owner is dead. A second send is the same object."""
     ended = has_passed(delivery, "lease", now)
-    if dead_owner is not None:
-        ended = or_(ended, delivery.c.lease_owner.startswith(dead_owner + "#", autoescape=True))
+    if dead_prefix is not None:
+        ended = or_(ended, delivery.c.lease_owner.startswith(dead_prefix, autoescape=True))
     rows = connection.execute(
         select(delivery.c.id, delivery.c.study_id).where(delivery.c.state == DeliveryState.SENDING, ended)
     ).all()

@@ -211,11 +211,11 @@ def give_back(connection: Connection, held: ImageClaim, *, why: str, actor: str,
     return bool(changed)
 
 
-def free_leases(connection: Connection, *, dead_owner: str | None, max_attempts: int, actor: str, now: Moment) -> int:
+def free_leases(connection: Connection, *, dead_prefix: str | None, max_attempts: int, actor: str, now: Moment) -> int:
     """Leases that ran out, or whose owner is known to be dead: each counts as a failed attempt."""
     ended = has_passed(instance, "lease", now)
-    if dead_owner is not None:
-        ended = or_(ended, instance.c.lease_owner.startswith(dead_owner + "#", autoescape=True))
+    if dead_prefix is not None:
+        ended = or_(ended, instance.c.lease_owner.startswith(dead_prefix, autoescape=True))
     rows = connection.execute(
         select(
             instance.c.id,

@@ -41,6 +41,11 @@ def schema_version(store: Store) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+def known_version(version: str) -> bool:
+    """True when this release knows the schema version, so that it can upgrade from it."""
+    return version in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
 def upgrade(store: Store) -> str | None:
     """Brings the schema to this release's version; answers with the copy's path when an SQLite file was changed.
 
@@ -49,9 +54,7 @@ def upgrade(store: Store) -> str | None:
     current, newest = schema_version(store), newest_version()
     if current == newest:
         return None
-    if current is not None and current not in {
-        script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()
-    }:
+    if current is not None and not known_version(current):
         raise StoreError(
             f"the database has schema version {current}, which this release ({newest}) does not know: "
             "start the release that made it, or restore the copy that lies beside the database"

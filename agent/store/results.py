@@ -64,19 +64,7 @@ def commit(
         sent=sent,
     )
     for one in artifacts:
-        artifact_id = _insert(
-            connection,
-            artifact,
-            result_id=result_id,
-            kind=one.kind,
-            identity=one.identity,
-            sop_class_uid=one.sop_class_uid,
-            series_instance_uid=one.series_instance_uid,
-            path=one.path,
-            message=one.message,
-            sha256=one.sha256,
-            size_bytes=one.size_bytes,
-        )
+        artifact_id = add_artifact(connection, result_id, one)
         for destination in one.destinations:
             _supersede(connection, ready.id, destination, one.kind, assessment.revision, actor, now)
             _insert(
@@ -112,6 +100,57 @@ def newest_artifact(connection: Connection, study_id: int, kind: str) -> Row[Any
         .order_by(artifact.c.id.desc())
         .limit(1)
     ).one_or_none()
+
+
+def newest_sent(connection: Connection, study_id: int) -> Row[Any] | None:
+    """The newest result of a study that went out."""
+    return connection.execute(
+        select(result).where(result.c.study_id == study_id, result.c.sent).order_by(result.c.revision.desc()).limit(1)
+    ).one_or_none()
+
+
+def add_delivery(
+    connection: Connection, sent: Row[Any], artifact_id: int, kind: str, destination: str, actor: str, now: Moment
+) -> int:
+    """A destination gets frozen bytes that it was never sent (a replay to a new one); past any hold."""
+    delivery_id = _insert(
+        connection,
+        delivery,
+        result_id=sent.id,
+        study_id=sent.study_id,
+        artifact_id=artifact_id,
+        revision=sent.revision,
+        destination=destination,
+        kind=kind,
+        state=DeliveryState.PENDING,
+        released=True,
+        attempts=0,
+        refusals=0,
+        created_at=now.at,
+        **moment_values("due", now),
+    )
+    events.record(
+        connection, now, "delivery added", actor, study_id=sent.study_id, delivery_id=delivery_id,
+        destination=destination, object=kind,
+    )  # fmt: skip
+    return delivery_id
+
+
+def add_artifact(connection: Connection, result_id: int, one: Artifact) -> int:
+    """Freezes one more object of a result; answers its id."""
+    return _insert(
+        connection,
+        artifact,
+        result_id=result_id,
+        kind=one.kind,
+        identity=one.identity,
+        sop_class_uid=one.sop_class_uid,
+        series_instance_uid=one.series_instance_uid,
+        path=one.path,
+        message=one.message,
+        sha256=one.sha256,
+        size_bytes=one.size_bytes,
+    )
 
 
 def _supersede(

@@ -211,6 +211,64 @@ def end(connection: Connection, ready: OpenStudy, reason: Reason | None, actor: 
     return bool(changed)
 
 
+@dataclass(frozen=True)
+class StudyFilter:
+    """Which studies are meant; everything that is given must hold. Dates are YYYYMMDD, both ends included."""
+
+    study_instance_uid: str = ""
+    accession_number: str = ""
+    patient_id: str = ""
+    state: str = ""
+    received_from: datetime | None = None
+    received_until: datetime | None = None
+    study_date_from: str = ""
+    study_date_until: str = ""
+    station: str = ""
+    model_version: str = ""
+    """Of the newest result, as ``name version`` or ``version``."""
+
+
+def selected(connection: Connection, wanted: StudyFilter, limit: int) -> list[Row[Any]]:
+    """Rows of the studies that the filter means, newest first."""
+    query = select(study).order_by(study.c.id.desc()).limit(limit)
+    equal = (
+        (study.c.study_instance_uid, wanted.study_instance_uid),
+        (study.c.accession_number, wanted.accession_number),
+        (study.c.patient_id, wanted.patient_id),
+        (study.c.state, wanted.state),
+        (study.c.identity["station"].as_string(), wanted.station),
+    )
+    for column, value in equal:
+        if value:
+            query = query.where(column == value)
+    if wanted.received_from is not None:
+        query = query.where(study.c.received_at >= wanted.received_from)
+    if wanted.received_until is not None:
+        query = query.where(study.c.received_at < wanted.received_until)
+    if wanted.study_date_from:
+        query = query.where(study.c.study_date >= wanted.study_date_from)
+    if wanted.study_date_until:
+        query = query.where(study.c.study_date <= wanted.study_date_until)
+    if wanted.model_version:
+        newest = select(func.max(result.c.revision)).where(result.c.study_id == study.c.id).scalar_subquery()
+        query = query.where(
+            exists().where(
+                result.c.study_id == study.c.id,
+                result.c.revision == newest,
+                or_(
+                    result.c.model_version == wanted.model_version,
+                    result.c.model_version.endswith(" " + wanted.model_version, autoescape=True),
+                ),
+            )
+        )
+    return list(connection.execute(query))
+
+
+def load(connection: Connection, row: Row[Any]) -> OpenStudy:
+    """A study with its images and earlier results, whatever its state."""
+    return _open_study(connection, row)
+
+
 def images_of(connection: Connection, study_id: int) -> list[ImageRecord]:
     """The current instances of a study that count as images, in the order of arrival."""
     rows = connection.execute(

@@ -1,0 +1,122 @@
+"""What is looked after while the agent runs: leases, disk, waiting films, bursts, retention."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+
+import structlog
+
+from firstread.agent import clock
+from firstread.agent.config import Settings
+from firstread.agent.store import deliveries, images, overdue, watch
+from firstread.agent.store.engine import Store
+
+log = structlog.get_logger()
+
+ACTOR = "studies"
+OLDEST_WAITING_S = 600.0
+BURST_FACTOR = 5
+BURST_AT_LEAST = 10
+PURGE_AT_ONCE = 200
+
+
+class Care:
+    """The jobs of the role "studies" that are not the summing up."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+
+    def free_leases(self) -> None:
+        """Leases that ran out: their work is claimed again."""
+        now = clock.now()
+        with self._store.read() as connection:
+            if not overdue.any_lease_ended(connection, now):
+                return
+        with self._store.write() as connection:
+            freed = images.free_leases(
+                connection,
+                dead_prefix=None,
+                max_attempts=self._settings.analysis.max_attempts,
+                actor=ACTOR,
+                now=now,
+            )
+            freed += deliveries.free_leases(connection, dead_prefix=None, actor=ACTOR, now=now)
+        log.warning("leases freed", count=freed)
+
+    def watch(self) -> None:
+        """Conditions that somebody must know of become alarms, and are cleared when they are gone."""
+        self._watch_disk()
+        self._watch_waiting()
+        self._watch_bursts()
+
+    def retention(self) -> int:
+        """Deletes films whose days are over: finished studies only, nothing pending; result and trail stay."""
+        days = self._settings.storage.keep_days
+        if days is None:
+            return 0
+        before = clock.now().at - timedelta(days=days)
+        removed = 0
+        while True:
+            with self._store.read() as connection:
+                rows = overdue.films_to_purge(connection, before, limit=PURGE_AT_ONCE)
+            if not rows:
+                return removed
+            for row in rows:
+                for place in (row.path, row.preview_path):
+                    if place:
+                        (self._settings.spool / place).unlink(missing_ok=True)
+            with self._store.write() as connection:
+                overdue.mark_purged(connection, [row.id for row in rows], actor=ACTOR, now=clock.now())
+            removed += len(rows)
+            log.info("films purged", count=len(rows))
+
+    def _watch_disk(self) -> None:
+        free = shutil.disk_usage(self._settings.spool).free
+        reserve = self._settings.storage.reserve_mb << 20
+        self._condition(
+            "disk",
+            free < reserve,
+            "critical",
+            f"{free >> 20} MB are free where the spool lies, the reserve is {reserve >> 20} MB: films are refused",
+            "free some disk, shorten [storage] keep_days, or lower reserve_mb; senders try again by themselves",
+        )
+
+    def _watch_waiting(self) -> None:
+        with self._store.read() as connection:
+            oldest = overdue.oldest_waiting(connection)
+        age = 0.0 if oldest is None else (clock.now().at - oldest).total_seconds()
+        self._condition(
+            "waiting",
+            age > OLDEST_WAITING_S,
+            "warning",
+            f"a film has waited {age / 60:.0f} min to be analysed",
+            "look at the analyser (`firstread config check`, the log); films are kept and will be analysed",
+        )
+
+    def _watch_bursts(self) -> None:
+        now = clock.now().at
+        with self._store.read() as connection:
+            last_hour = overdue.raised_between(connection, now - timedelta(hours=1), now)
+            day = overdue.raised_between(connection, now - timedelta(hours=25), now - timedelta(hours=1))
+        usual = day / 24
+        self._condition(
+            "burst",
+            last_hour >= BURST_AT_LEAST and last_hour > BURST_FACTOR * max(usual, 1.0),
+            "warning",
+            f"{last_hour} studies were raised within an hour, {usual:.1f} an hour are usual",
+            "see whether old studies are being sent ([study] max_age_days), or whether the films changed",
+        )
+
+    def _condition(self, key: str, holds: bool, severity: str, text: str, remedy: str) -> None:
+        now = clock.now()
+        with self._store.read() as connection:
+            standing = any(one.key == key for one in watch.alarms(connection))
+        if not holds and not standing:
+            return
+        with self._store.write() as connection:
+            if holds:
+                watch.raise_alarm(connection, key, severity=severity, text=text, remedy=remedy, actor=ACTOR, now=now)
+            else:
+                watch.clear_alarm(connection, key, actor=ACTOR, now=now)

@@ -1,0 +1,46 @@
+"""Analysing a study here and now, in this process, without writing anything: for dry runs."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from firstread.agent.config import Settings
+from firstread.agent.film import FilmOrder, read_film
+from firstread.agent.models_at_hand import LoadedModel
+from firstread.agent.store.studies import ImageRecord, OpenStudy
+from firstread.agent.store.tables import ImageState
+from firstread.models.prediction import Prediction
+
+
+def rehearse(settings: Settings, study: OpenStudy, model: LoadedModel) -> OpenStudy:
+    """The study as it would stand after its images were analysed by ``model``."""
+    with tempfile.TemporaryDirectory() as folder:
+        images = tuple(_rehearse(settings, image, model, Path(folder)) for image in study.images)
+    return replace(study, images=images)
+
+
+def _rehearse(settings: Settings, image: ImageRecord, model: LoadedModel, folder: Path) -> ImageRecord:
+    read = read_film(
+        FilmOrder(
+            path=str(settings.spool / image.path),
+            preview_target=str(folder / "preview.png"),
+            preprocessing=model.bundle.preprocessing,
+            minimum_age_years=settings.study.minimum_age_years,
+        )
+    )
+    if read.square is None:
+        return replace(image, state=ImageState.NOT_ANALYSED, reason=read.reason, prediction=None)
+    output = model.engine.run(read.square[np.newaxis])
+    prediction = Prediction(
+        sop_instance_uid=image.sop_instance_uid,
+        probabilities={
+            label: float(value) for label, value in zip(model.bundle.labels, output.probabilities[0], strict=True)
+        },
+        boxes={},
+        model=model.bundle.identity,
+    )
+    return replace(image, state=ImageState.ANALYSED, reason=None, prediction=prediction)

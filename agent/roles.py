@@ -1,0 +1,225 @@
+"""The roles of the agent, each a process of its own: receive, analyse, studies, deliver, web."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from firstread.agent import clock, logs
+from firstread.agent.config import Settings
+from firstread.agent.schedule import Schedule
+from firstread.agent.store import watch
+from firstread.agent.store.engine import Store, StoreError
+from firstread.agent.store.migrate import site_uid
+
+log = structlog.get_logger()
+
+ROLES = ("receive", "analyse", "studies", "deliver", "web")
+GRACE_S = 20.0
+
+
+def owner_prefix(settings: Settings) -> str:
+    """Names of workers of this machine and spool begin so."""
+    spool = hashlib.sha256(str(settings.spool).encode()).hexdigest()[:8]
+    return f"{socket.gethostname()[:40]}/{spool}/"
+
+
+def owner_name(settings: Settings, role: str, pid: int) -> str:
+    """The name under which a worker holds leases; ends with ``#`` so that no name begins another."""
+    return f"{owner_prefix(settings)}{role}/{pid}"
+
+
+def run_role(role: str, settings: Settings, listening: socket.socket | None = None) -> None:
+    """Does the role's work in this process until SIGTERM (or SIGINT, when nobody supervises)."""
+    os.umask(0o077)
+    logs.set_up(role)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    if os.environ.get("FIRSTREAD_SUPERVISED"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGINT, lambda *_: stop.set())
+    store = Store(settings.database_url)
+    work: dict[str, Callable[[], None]] = {
+        "receive": lambda: _receive(settings, store, stop, listening),
+        "analyse": lambda: _analyse(settings, store, stop),
+        "studies": lambda: _studies(settings, store, stop),
+        "deliver": lambda: _deliver(settings, store, stop),
+        "web": lambda: _web(settings, store, stop),
+    }
+    try:
+        work[role]()
+    finally:
+        store.close()
+    log.info("stopped")
+
+
+class _Beat:
+    """Tells the database that this role lives, and what it wants to be known."""
+
+    def __init__(self, role: str, settings: Settings, store: Store) -> None:
+        self._role = role
+        self._store = store
+        self.owner = owner_name(settings, role, os.getpid())
+        self.status: Callable[[], dict[str, Any]] = dict
+
+    def __call__(self) -> None:
+        try:
+            with self._store.write() as connection:
+                watch.beat(connection, self._role, self.owner, self.status(), clock.now())
+        except StoreError as error:
+            log.warning("no beat", error=str(error))
+
+
+def _receive(settings: Settings, store: Store, stop: threading.Event, listening: socket.socket | None) -> None:
+    from firstread.agent.intake import Intake
+    from firstread.agent.spool import INCOMING
+    from firstread.integration.dicom.receive import Receiver, ReceiveSettings
+
+    intake = Intake(settings, store, site_uid(store))
+    dicom = settings.dicom
+    receiver = Receiver(
+        ReceiveSettings(
+            ae_title=dicom.ae_title,
+            host=dicom.host,
+            port=dicom.port,
+            spool=settings.spool / INCOMING,
+            allowed_calling_ae=dicom.allowed_calling_ae,
+            allowed_addresses=dicom.allowed_addresses,
+            check_called_ae=dicom.check_called_ae,
+            maximum_associations=dicom.maximum_associations,
+            maximum_per_calling_ae=dicom.maximum_per_calling_ae or 0,
+            maximum_pdu_length=dicom.maximum_pdu_length,
+            acse_timeout_s=dicom.acse_timeout_s,
+            dimse_timeout_s=dicom.dimse_timeout_s,
+            network_idle_timeout_s=dicom.network_idle_timeout_s,
+            pdu_deadline_s=dicom.pdu_deadline_s,
+            disk_reserve_bytes=settings.storage.reserve_mb << 20,
+        ),
+        intake.take,
+        intake.note_refusal,
+        intake.note_association,
+        listening_socket=listening,
+    )
+    receiver.start()
+    beat = _Beat("receive", settings, store)
+    beat.status = lambda: {"listening": True, "port": dicom.port, "associations": receiver.active_associations}
+    beat()
+    log.info("receiving", ae_title=dicom.ae_title, port=dicom.port)
+    schedule = Schedule("receive", {"beat": beat})
+    schedule.start()
+    stop.wait()
+    receiver.stop(GRACE_S)
+    schedule.stop()
+
+
+def _analyse(settings: Settings, store: Store, stop: threading.Event) -> None:
+    from firstread.agent.analyse import Analyser
+    from firstread.agent.models_at_hand import ModelsAtHand
+
+    beat = _Beat("analyse", settings, store)
+
+    def raise_alarm(key: str, text: str, remedy: str) -> None:
+        with store.write() as connection:
+            watch.raise_alarm(
+                connection, key, severity="critical", text=text, remedy=remedy, actor=beat.owner, now=clock.now()
+            )
+
+    def clear_alarm(key: str) -> None:
+        with store.write() as connection:
+            watch.clear_alarm(connection, key, actor=beat.owner, now=clock.now())
+
+    models = ModelsAtHand(
+        settings.analysis.bundle,
+        settings.analysis.device,
+        cache=settings.spool / "engines",
+        threads=settings.analysis.threads or None,
+        raise_alarm=raise_alarm,
+        clear_alarm=clear_alarm,
+    )
+    analyser = Analyser(settings, store, models, beat.owner)
+    figures = analyser.figures
+    beat.status = lambda: {
+        "engine": figures.engine,
+        "films": figures.films,
+        "batches": figures.batches,
+        "last_batch": figures.last_batch,
+        "in_flight": figures.in_flight,
+        "batch_sizes": {str(size): count for size, count in figures.batch_sizes.items()},
+    }
+    beat()
+    schedule = Schedule("analyse", {"beat": beat, "canary": models.check_soon})
+    schedule.start()
+    analyser.run(stop)
+    schedule.stop()
+
+
+def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
+    from firstread.agent.care import Care
+    from firstread.agent.objects import ResultObjects
+    from firstread.agent.studies import SummingUp
+    from firstread.integration.dicom.report import warm
+
+    beat = _Beat("studies", settings, store)
+    beat()
+    warm()
+    summing_up = SummingUp(settings, store, ResultObjects(settings, store, site_uid(store)))
+    care = Care(settings, store)
+    schedule = Schedule(
+        "studies",
+        {
+            "beat": beat,
+            "close studies": summing_up.run_once,
+            "free leases": care.free_leases,
+            "watch": care.watch,
+            "retention": care.retention,
+        },
+    )
+    schedule.start()
+    stop.wait()
+    schedule.stop()
+
+
+def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
+    from firstread.agent.deliver import Deliverer
+
+    beat = _Beat("deliver", settings, store)
+    deliverer = Deliverer(settings, store, beat.owner)
+    beat.status = lambda: {"destinations": [one.name for one in settings.all_destinations]}
+    beat()
+    deliverer.start(stop)
+    schedule = Schedule("deliver", {"beat": beat, "due deliveries": deliverer.wake})
+    schedule.start()
+    stop.wait()
+    schedule.stop()
+    deliverer.wake()
+    deliverer.join(GRACE_S)
+
+
+def _web(settings: Settings, store: Store, stop: threading.Event) -> None:
+    from firstread.agent.web.app import serve
+
+    from firstread.agent.worklist.inbox import Inbox
+    from firstread.integration.hl7.mllp_server import MllpServer
+
+    beat = _Beat("web", settings, store)
+    beat()
+    schedule = Schedule("web", {"beat": beat})
+    schedule.start()
+    server = None
+    if settings.worklist.enabled:
+        server = MllpServer(settings.worklist.mllp_host, settings.worklist.mllp_port, Inbox(store))
+        server.start()
+    try:
+        serve(settings, store, stop)
+    finally:
+        if server is not None:
+            server.stop()
+        schedule.stop()

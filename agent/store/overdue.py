@@ -1,0 +1,79 @@
+"""Queries about what is late, and the transition of a film whose days are over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, exists, func, or_, select, update
+from sqlalchemy.engine import Row
+
+from firstread.agent.clock import Moment
+from firstread.agent.store import events
+from firstread.agent.store.engine import has_passed
+from firstread.agent.store.tables import DeliveryState, ImageState, StudyState, delivery, instance, result, study
+from firstread.models.prediction import Priority
+
+PURGED = ""
+"""The path of a film that was deleted when its days were over."""
+
+
+def any_lease_ended(connection: Connection, now: Moment) -> bool:
+    """True when a worker holds something past its lease."""
+    image = select(instance.c.id).where(
+        instance.c.state == ImageState.ANALYSING, instance.c.current, has_passed(instance, "lease", now)
+    )
+    sending = select(delivery.c.id).where(delivery.c.state == DeliveryState.SENDING, has_passed(delivery, "lease", now))
+    return any(connection.execute(query.limit(1)).first() is not None for query in (image, sending))
+
+
+def oldest_waiting(connection: Connection) -> datetime | None:
+    """When the film that waits longest for analysis was received."""
+    found: datetime | None = connection.execute(
+        select(instance.c.received_at)
+        .where(instance.c.state == ImageState.WAITING, instance.c.current)
+        .order_by(instance.c.id)
+        .limit(1)
+    ).scalar()
+    return found
+
+
+def raised_between(connection: Connection, start: datetime, end: datetime) -> int:
+    """Results above ROUTINE that were made in [start, end)."""
+    return int(
+        connection.execute(
+            select(func.count())
+            .select_from(result)
+            .where(result.c.created_at >= start, result.c.created_at < end, result.c.priority > int(Priority.ROUTINE))
+        ).scalar_one()
+    )
+
+
+def films_to_purge(connection: Connection, before: datetime, limit: int) -> list[Row[Any]]:
+    """Films received before ``before`` of studies that ended and whose deliveries have all ended, oldest first."""
+    pending = exists().where(
+        delivery.c.study_id == study.c.id, delivery.c.state.in_((DeliveryState.PENDING, DeliveryState.SENDING))
+    )
+    return list(
+        connection.execute(
+            select(instance.c.id, instance.c.path, instance.c.preview_path)
+            .outerjoin(study, study.c.id == instance.c.study_id)
+            .where(
+                instance.c.received_at < before,
+                instance.c.path != PURGED,
+                instance.c.state.not_in((ImageState.WAITING, ImageState.ANALYSING)),
+                or_(instance.c.study_id.is_(None), (study.c.state != StudyState.RECEIVING) & ~pending),
+            )
+            .order_by(instance.c.id)
+            .limit(limit)
+        )
+    )
+
+
+def mark_purged(connection: Connection, instance_ids: Sequence[int], *, actor: str, now: Moment) -> None:
+    """The film's file is gone; its row, result and trail stay."""
+    for instance_id in instance_ids:
+        study_id = connection.execute(select(instance.c.study_id).where(instance.c.id == instance_id)).scalar()
+        connection.execute(update(instance).where(instance.c.id == instance_id).values(path=PURGED, preview_path=None))
+        events.record(connection, now, "film purged", actor, study_id=study_id, instance_id=instance_id)
