@@ -101,15 +101,15 @@ class DicomSettings(Section):
     maximum_per_calling_ae: int = Field(
         16, ge=1, description="Associations at once of one sender, so that a migration leaves room for the rest."
     )
-    maximum_pdu_bytes: int = Field(
+    maximum_pdu_length: int = Field(
         131072, ge=4096, le=2**20, description="Largest PDU we ask for: larger reads cost less."
     )
     acse_timeout_s: Seconds = Field(30, description="Wait for an association to be asked for or ended.")
     dimse_timeout_s: Seconds = Field(
         900, description="A whole film must have come after this: slow lines, 40 MB films."
     )
-    idle_timeout_s: Seconds = Field(300, description="An association on which nothing is said ends after this.")
-    pdu_timeout_s: Seconds = Field(60, description="A whole PDU must have come after this: a trickle holds no place.")
+    network_idle_timeout_s: Seconds = Field(300, description="An association on which nothing is said ends after this.")
+    pdu_deadline_s: Seconds = Field(60, description="A whole PDU must have come after this: a trickle holds no place.")
 
 
 class StudySettings(Section):

@@ -1,4 +1,4 @@
-"""What the site says reaches the wire rooms: receiver, messages, TLS."""
+"""What the site says reaches its messages."""
 
 from __future__ import annotations
 
