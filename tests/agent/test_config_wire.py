@@ -1,11 +1,13 @@
-"""What the site says reaches its messages."""
+"""What the site says reaches the wire rooms: receiver, messages, TLS."""
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
-from firstread.agent.config import Hl7Destination, Settings, load_settings
-from firstread.agent.config_wire import hl7_mapping, judgements
+from firstread.agent.config import DicomDestination, Hl7Destination, Settings, load_settings
+from firstread.agent.config_wire import hl7_mapping, judgements, receive_settings, tls_context
+from firstread.integration.dicom.received import ReceiveSettings
 from firstread.integration.hl7.acknowledge import AckKind
 from firstread.integration.hl7.mapping import Hl7Mapping
 from firstread.models.prediction import Priority
@@ -13,8 +15,10 @@ from firstread.models.prediction import Priority
 RIS = Hl7Destination(name="RIS", type="hl7", host="ris", port=2575)
 
 
-def test_defaults_are_those_of_the_hl7_room() -> None:
+def test_defaults_are_those_of_the_wire_rooms() -> None:
     settings = Settings()
+    received = receive_settings(settings)
+    assert received == ReceiveSettings("FIRSTREAD", "0.0.0.0", 11112, settings.spool / "incoming")
     mapping = hl7_mapping(settings, RIS)
     assert mapping == Hl7Mapping()
 
@@ -36,3 +40,12 @@ def test_what_a_site_sets_stands_in_its_messages(tmp_path: Path) -> None:
     assert mapping.priority_values == {Priority.STAT: "1", Priority.URGENT: "2"}
     assert (mapping.assigning_authority, mapping.every_accession) == ("GEN", False)
     assert judgements(ris) == {"AE": AckKind.RETRY, "204": AckKind.REJECTED}
+
+
+def test_connection_is_encrypted_and_verified_only_where_the_site_says_so() -> None:
+    pacs = DicomDestination(name="PACS", type="dicom", host="pacs", port=104, ae_title="PACS")
+    assert tls_context(pacs) is None
+    context = tls_context(pacs.model_copy(update={"tls": True}))
+    assert context is not None
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
