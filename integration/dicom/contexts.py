@@ -84,7 +84,7 @@ def supported_contexts(offered: list[PresentationContext]) -> list[PresentationC
     supported = []
     for abstract_syntax in dict.fromkeys(str(context.abstract_syntax) for context in offered):
         if abstract_syntax == VERIFICATION:
-            syntaxes = NATIVE[:3]
+            syntaxes: tuple[str, ...] = NATIVE[:3]
         elif is_storage_class(abstract_syntax):
             syntaxes = TRANSFER_SYNTAXES
         else:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from firstread import __version__
 
-IMPLEMENTATION_CLASS_UID = "2.25.190352190921219421377640018137166205313"
+IMPLEMENTATION_CLASS_UID = "2.25.207931346297823213467014312908457261093"
 IMPLEMENTATION_VERSION_NAME = f"FIRSTREAD_{__version__}"[:16]
 
 _LONG_VRS = frozenset((b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UR", b"UT", b"UN", b"SV", b"UV"))

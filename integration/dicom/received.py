@@ -49,8 +49,9 @@ class ReceiveSettings:
 class ReceivedInstance:
     """One instance, complete and on disk (fsync done), not yet acknowledged.
 
-    ``path`` lies in the incoming folder: its owner moves it to its place. ``sha256`` and ``size_bytes`` are those of the
-    data set's bytes as they came, without our meta header. ``header`` is the data set up to its pixel data, without
+    ``path`` lies in the incoming folder: its owner moves it to its place, or deletes it when it is not wanted (an
+    identical resend); what is left there is not acknowledged. ``sha256`` and ``size_bytes`` are those of the data set's
+    bytes as they came, without our meta header. ``header`` is the data set up to its pixel data, without
     values over 64 KiB, in the encoding it came in; values are not validated.
     """
 

@@ -1,0 +1,317 @@
+"""One association that we accepted: admission, the C-STORE service, and how it ended (PS3.4 B, PS3.7 9.1.1)."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+from pynetdicom.acse import ACSE
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.transport import AddressInformation
+
+from firstread.integration.dicom.contexts import supported_contexts
+from firstread.integration.dicom.header import read_header, text_of
+from firstread.integration.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, meta_header
+from firstread.integration.dicom.reactor import EventDrivenAssociation
+from firstread.integration.dicom.received import (
+    AssociationEvent,
+    AssociationOutcome,
+    ReceivedInstance,
+    ReceiveSettings,
+    Refusal,
+)
+from firstread.integration.dicom.sink import StoreSink
+from firstread.integration.dicom.status import CannotUnderstand, DoesNotMatch, OutOfResources, StoreFailure, StoreStatus
+from firstread.integration.dicom.streaming import IncomingInstance, StoreCommand
+from firstread.integration.dicom.transport import PeerSocket
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from firstread.integration.dicom.admission import Rejection
+
+log = structlog.get_logger(__name__)
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+"""Digits and dots, no empty component. Leading zeros (against PS3.5 9.1) come from real devices and harm nobody."""
+
+_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
+_LAST_WORDS_S = 2.0
+
+
+class Owner(Protocol):
+    """What an association asks of its receiver; called from the association's threads."""
+
+    settings: ReceiveSettings
+    stopping: bool
+
+    def admit(self, association: AcceptedAssociation) -> Rejection | None: ...
+
+    def store(self, instance: ReceivedInstance) -> StoreStatus: ...
+
+    def refused(self, refusal: Refusal) -> None: ...
+
+    def happened(self, event: AssociationEvent) -> None: ...
+
+    def ended(self, association: AcceptedAssociation) -> None: ...
+
+
+class _Negotiation(ACSE):  # type: ignore[misc]
+    """pynetdicom's negotiation after our own admission, with contexts made for the offer."""
+
+    def _negotiate_as_acceptor(self) -> None:
+        request = self.requestor.primitive
+        association: AcceptedAssociation = self.assoc
+        association.calling_ae_title = (request.calling_ae_title or "").strip()
+        association.called_ae_title = (request.called_ae_title or "").strip()
+        rejection = association.owner.admit(association)
+        if rejection is not None:
+            self.requestor.ae_title = request.calling_ae_title
+            association.report(AssociationOutcome.REJECTED, rejection.why, rejection)
+            self.send_reject(rejection.result, rejection.source, rejection.reason)
+            association.kill()
+            return
+        self.acceptor.supported_contexts = supported_contexts(request.presentation_context_definition_list)
+        super()._negotiate_as_acceptor()
+
+
+class AcceptedAssociation(EventDrivenAssociation):
+    """An association with a sender. Its two threads are its own; what it keeps, it hands to its owner."""
+
+    def __init__(self, ae: object, owner: Owner, connection: socket.socket, peer: tuple[str, int]) -> None:
+        self.owner = owner
+        self.peer_address = peer[0]
+        self.association_id = uuid.uuid4().hex[:12]
+        self.calling_ae_title = ""
+        self.called_ae_title = ""
+        self.films = 0
+        self.refusals = 0
+        self._began = time.monotonic()
+        self._reported_end = False
+        super().__init__(ae, "acceptor")
+        settings = owner.settings
+        self.name = f"association-{self.association_id}"
+        self.acse = _Negotiation(self)
+        self.set_socket(
+            PeerSocket(
+                self,
+                maximum_length=settings.maximum_pdu_length,
+                deadline_s=settings.pdu_deadline_s,
+                client_socket=connection,
+            )
+        )
+        self.acceptor.maximum_length = settings.maximum_pdu_length
+        self.acceptor.ae_title = settings.ae_title
+        self.acceptor.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        self.requestor.address_info = AddressInformation(peer[0], peer[1])
+
+    def run_reactor(self) -> None:
+        """The association's life, from the connection to its end; never raises."""
+        try:
+            self._live()
+        except Exception:
+            log.exception("association_failed", association=self.association_id, peer=self.peer_address)
+            self.dul.ended_by = self.dul.ended_by or "unexpected error, see the log"
+            with contextlib.suppress(Exception):
+                self.abort()
+        finally:
+            self.kill()
+            self.dimse.abandon()
+            self.dul.socket._shutdown_socket()
+            if self.calling_ae_title and not self._reported_end:
+                released = self.is_released and not self.is_aborted
+                outcome = AssociationOutcome.RELEASED if released else AssociationOutcome.ABORTED
+                self.report(outcome, "" if released else self.dul.ended_by or "connection lost")
+            self.owner.ended(self)
+
+    def _live(self) -> None:
+        self.dul.start()
+        self._started_dul = True
+        deadline = self._began + self.owner.settings.acse_timeout_s
+        request = None
+        while request is None and self.dul.is_alive() and time.monotonic() < deadline:
+            request = self.dul.receive_pdu(wait=False)
+            if request is None:
+                self._something.wait(min(1.0, max(0.0, deadline - time.monotonic())))
+                self._something.clear()
+        request = request or self.dul.receive_pdu(wait=False)
+        if not isinstance(request, A_ASSOCIATE):
+            self.dul.socket._shutdown_socket()
+            log.info(
+                "connection_without_association",
+                peer=self.peer_address,
+                why=self.dul.ended_by or "closed or silent before an association request",
+            )
+            return
+        self.requestor.primitive = request
+        self.acse.negotiate_association()
+        if self.is_established:
+            self.report(AssociationOutcome.ACCEPTED)
+            self._run_reactor()
+
+    def report(self, outcome: AssociationOutcome, why: str = "", rejection: Rejection | None = None) -> None:
+        """Tells the owner of the beginning or the end of this association."""
+        begins = outcome is AssociationOutcome.ACCEPTED
+        self._reported_end = not begins
+        self.owner.happened(
+            AssociationEvent(
+                outcome=outcome,
+                association_id=self.association_id,
+                calling_ae_title=self.calling_ae_title,
+                called_ae_title=self.called_ae_title,
+                peer_address=self.peer_address,
+                why=why,
+                result=rejection.result if rejection else 0,
+                source=rejection.source if rejection else 0,
+                reason=rejection.reason if rejection else 0,
+                films=self.films,
+                refused=self.refusals,
+                duration_s=0.0 if begins else time.monotonic() - self._began,
+            )
+        )
+
+    def between_messages(self) -> bool:
+        """When the receiver stops: releases between two instances, never inside one."""
+        if not self.owner.stopping or self.dimse.receiving is not None:
+            return False
+        self.acse_timeout = _LAST_WORDS_S
+        self.acse.negotiate_release()
+        return True
+
+    def open_sink(self, command: StoreCommand) -> StoreSink:
+        """Where a data set goes; what speaks against it already is said when it has come in (PS3.7 9.3.1.2)."""
+        settings = self.owner.settings
+        context = self._accepted_cx.get(command.context_id)
+        refusal: StoreFailure | None = None
+        if context is None:
+            refusal = CannotUnderstand(f"presentation context {command.context_id} was not accepted")
+        elif not is_uid(command.sop_class_uid):
+            refusal = CannotUnderstand("Affected SOP Class UID is missing or malformed")
+        elif not is_uid(command.sop_instance_uid):
+            refusal = CannotUnderstand("Affected SOP Instance UID is missing or malformed")
+        elif self.owner.stopping:
+            refusal = OutOfResources("receiver is stopping, send again later")
+        meta = b""
+        if context is not None and refusal is None:
+            meta = meta_header(
+                command.sop_class_uid,
+                command.sop_instance_uid,
+                str(context.transfer_syntax[0]),
+                source_ae_title=self.calling_ae_title,
+                receiving_ae_title=self.called_ae_title,
+            )
+        return StoreSink(
+            settings.spool,
+            meta,
+            reserve_bytes=settings.disk_reserve_bytes,
+            max_bytes=settings.max_film_bytes,
+            refusal=refusal,
+        )
+
+    def _serve_request(self, message: object, context_id: int) -> None:
+        if not isinstance(message, IncomingInstance):
+            super()._serve_request(message, context_id)
+        elif context_id not in self._accepted_cx:
+            message.sink.discard()
+            self.dul.ended_by = f"C-STORE in presentation context {context_id}, which was not accepted"
+            self.abort()
+        else:
+            self._serve_store(message)
+
+    def _serve_store(self, incoming: IncomingInstance) -> None:
+        command, sink = incoming.command, incoming.sink
+        header: Dataset | None = None
+        try:
+            sink.finish()
+            syntax = str(self._accepted_cx[command.context_id].transfer_syntax[0])
+            limit = self.owner.settings.max_film_bytes
+            header = read_header(sink.path, sink.data_set_offset, syntax, inflate_limit=limit)
+            status = self.owner.store(self._instance(command, sink, header, syntax))
+            if status.succeeded and sink.path.exists():
+                # Whoever answered Success has neither moved nor deleted it: its sweep would lose it
+                log.error("instance_left_in_incoming", sop_instance=command.sop_instance_uid)
+                status = StoreStatus(0xA700, "instance was not taken over; see the receiver's log")
+        except StoreFailure as failure:
+            status = failure.status
+        except Exception:
+            log.exception("store_failed", association=self.association_id, sop_instance=command.sop_instance_uid)
+            status = StoreStatus(0xA700, "unexpected error, send again; see the receiver's log")
+        if status.succeeded:
+            sink.close()
+            self.films += 1
+        else:
+            sink.discard()
+            self.refusals += 1
+            self.owner.refused(
+                Refusal(
+                    status=status.code,
+                    comment=status.comment,
+                    calling_ae_title=self.calling_ae_title,
+                    peer_address=self.peer_address,
+                    association_id=self.association_id,
+                    sop_class_uid=command.sop_class_uid,
+                    sop_instance_uid=command.sop_instance_uid,
+                    study_instance_uid="" if header is None else text_of(header, _STUDY),
+                )
+            )
+        self._respond(command, status)
+
+    def _instance(self, command: StoreCommand, sink: StoreSink, header: Dataset, syntax: str) -> ReceivedInstance:
+        """The instance, its identity checked (PS3.4 B.2.3): raises :class:`StoreFailure`."""
+        study, series = text_of(header, _STUDY), text_of(header, _SERIES)
+        sop_class, sop_instance = text_of(header, _SOP_CLASS), text_of(header, _SOP_INSTANCE)
+        for uid, name in (
+            (sop_class, "SOP Class UID (0008,0016)"),
+            (sop_instance, "SOP Instance UID (0008,0018)"),
+            (study, "Study Instance UID (0020,000D)"),
+        ):
+            if not is_uid(uid):
+                raise CannotUnderstand(f"{name} is {'malformed' if uid else 'missing'}")
+        if series and not is_uid(series):
+            raise CannotUnderstand("Series Instance UID (0020,000E) is malformed")
+        if sop_class != command.sop_class_uid:
+            raise DoesNotMatch("SOP Class UID differs from the one in the command")
+        if sop_instance != command.sop_instance_uid:
+            raise CannotUnderstand("SOP Instance UID differs from the one in the command")
+        return ReceivedInstance(
+            path=sink.path,
+            sop_class_uid=sop_class,
+            sop_instance_uid=sop_instance,
+            study_instance_uid=study,
+            series_instance_uid=series,
+            transfer_syntax_uid=syntax,
+            size_bytes=sink.size_bytes,
+            sha256=sink.sha256,
+            calling_ae_title=self.calling_ae_title,
+            called_ae_title=self.called_ae_title,
+            peer_address=self.peer_address,
+            association_id=self.association_id,
+            message_id=command.message_id,
+            priority=command.priority,
+            move_originator_ae_title=command.move_originator_ae_title,
+            move_originator_message_id=command.move_originator_message_id,
+            header=header,
+        )
+
+    def _respond(self, command: StoreCommand, status: StoreStatus) -> None:
+        response = C_STORE()
+        response.MessageIDBeingRespondedTo = command.message_id
+        with contextlib.suppress(ValueError, TypeError):  # a malformed UID is not sent back
+            response.AffectedSOPClassUID = command.sop_class_uid or None
+            response.AffectedSOPInstanceUID = command.sop_instance_uid or None
+        response.Status = status.code
+        if status.comment:
+            response.ErrorComment = status.error_comment
+        self.dimse.send_msg(response, command.context_id)
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text can stand as UID (PS3.5 9.1): at most 64 characters, components of digits."""
+    return 0 < len(text) <= 64 and _UID.fullmatch(text) is not None

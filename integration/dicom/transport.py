@@ -1,0 +1,216 @@
+"""The socket under an association, made safe: lengths capped before allocation, deadlines for a PDU and for sending.
+
+pynetdicom 3.0.4 believes the length field of a PDU (a peer without an association pushed 500 MB into memory), reads
+4 KiB at a time, and lets a peer that trickles or stops reading hold a thread for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+import time
+from typing import TYPE_CHECKING, Any
+
+from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+
+P_DATA_TF = 0x04
+_LARGEST_BY_TYPE = {0x01: 1 << 20, 0x02: 1 << 20, 0x03: 1024, 0x05: 1024, 0x06: 1024, 0x07: 1024}
+"""Bytes: A-ASSOCIATE may carry 128 contexts and an identity; reject, release and abort have 4 bytes (PS3.8 9.3)."""
+
+_SLACK = 64
+"""Some senders count PDU and PDV headers differently (PS3.8 D.1 speaks of the variable field alone)."""
+
+_BUFFER = 256 * 1024
+
+
+class BadPdu(Exception):
+    """A PDU that must not be read: unknown type or a length beyond what was agreed."""
+
+
+class PduStream:
+    """Cuts what a socket delivers into PDUs, reading ahead up to 256 KiB.
+
+    ``maximum_length`` is the P-DATA length announced to the peer, bytes. A PDU that has begun must end within
+    ``deadline_s``; the socket's own timeout bounds each wait.
+    """
+
+    def __init__(self, connection: socket.socket, maximum_length: int, deadline_s: float) -> None:
+        self._connection = connection
+        self._largest_data = maximum_length + _SLACK
+        self._deadline_s = deadline_s
+        self._buffer = memoryview(bytearray(max(_BUFFER, 6 + self._largest_data)))
+        self._start = 0
+        self._end = 0
+
+    @property
+    def buffered(self) -> bool:
+        """True when bytes of a further PDU have been read already."""
+        return self._end > self._start
+
+    def read(self) -> tuple[int, memoryview] | None:
+        """The next PDU: its type and its bytes with the 6-byte head, valid until the next call.
+
+        None when nothing came (a TLS record without application data). Raises :class:`BadPdu`, ``TimeoutError`` past
+        the deadline, ``ConnectionError`` when the peer closed.
+        """
+        started = time.monotonic()
+        if not self.buffered and isinstance(self._connection, ssl.SSLSocket) and not self._arrived():
+            return None
+        self._fill(6, started)
+        pdu_type, length = struct.unpack_from(">BxL", self._buffer, self._start)
+        self._check(pdu_type, length)
+        size = 6 + length
+        if size > len(self._buffer):
+            return pdu_type, self._read_large(size, started)
+        self._fill(size, started)
+        pdu = self._buffer[self._start : self._start + size]
+        self._start += size
+        return pdu_type, pdu
+
+    def discard(self) -> bool:
+        """Throws away what has come; True when the peer has closed."""
+        self._start = self._end = 0
+        try:
+            return self._connection.recv_into(self._buffer) == 0
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return False
+        except OSError:
+            return True
+
+    def _check(self, pdu_type: int, length: int) -> None:
+        if pdu_type == P_DATA_TF:
+            largest = self._largest_data
+        elif pdu_type in _LARGEST_BY_TYPE:
+            largest = _LARGEST_BY_TYPE[pdu_type]
+        else:
+            raise BadPdu(f"unknown PDU type 0x{pdu_type:02X}: the peer does not speak DICOM")
+        if length > largest:
+            raise BadPdu(f"PDU of {length} bytes where {largest} are allowed")
+
+    def _arrived(self) -> bool:
+        """One read without waiting: TLS sockets turn readable for records that carry no application data."""
+        timeout = self._connection.gettimeout()
+        self._connection.settimeout(0.0)
+        try:
+            got = self._connection.recv_into(self._buffer)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+            return False
+        finally:
+            self._connection.settimeout(timeout)
+        if got == 0:
+            raise ConnectionResetError("the peer closed the connection")
+        self._start, self._end = 0, got
+        return True
+
+    def _fill(self, size: int, started: float) -> None:
+        """Waits until ``size`` bytes stand in the buffer."""
+        if self._end - self._start >= size:
+            return
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._start + size > len(self._buffer):
+            kept = self._end - self._start
+            self._buffer[:kept] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, kept
+        while self._end - self._start < size:
+            self._end += self._receive(self._buffer[self._end :], started)
+
+    def _read_large(self, size: int, started: float) -> memoryview:
+        pdu = memoryview(bytearray(size))
+        have = self._end - self._start
+        pdu[:have] = self._buffer[self._start : self._end]
+        self._start = self._end = 0
+        while have < size:
+            have += self._receive(pdu[have:], started)
+        return pdu
+
+    def _receive(self, target: memoryview, started: float) -> int:
+        if time.monotonic() - started > self._deadline_s:
+            raise TimeoutError(f"a PDU took longer than {self._deadline_s:g} s")
+        got = self._connection.recv_into(target)
+        if got == 0:
+            raise ConnectionResetError("the peer closed the connection")
+        return got
+
+
+class PeerSocket(AssociationSocket):  # type: ignore[misc]
+    """pynetdicom's socket wrapper over a :class:`PduStream`, with a deadline for sending as well."""
+
+    def __init__(
+        self,
+        assoc: Association,
+        *,
+        maximum_length: int,
+        deadline_s: float,
+        client_socket: socket.socket | None = None,
+        address: AddressInformation | None = None,
+    ) -> None:
+        self._maximum_length = maximum_length
+        self._deadline_s = deadline_s
+        self.stream: PduStream | None = None
+        super().__init__(assoc, client_socket=client_socket, address=address)
+        if client_socket is not None:
+            self._prepare()
+
+    def connect(self, primitive: T_CONNECT) -> None:
+        """Connects; what is sent and received afterwards has deadlines (pynetdicom takes the timeout off)."""
+        super().connect(primitive)
+        if self.socket is not None:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        connection = self.socket
+        connection.settimeout(self._deadline_s)
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.stream = PduStream(connection, self._maximum_length, self._deadline_s)
+
+    def wait(self, wakeup: socket.socket, timeout_s: float, *, reading: bool = True) -> bool:
+        """Sleeps until the peer has sent something (True), ``wakeup`` turns readable, or the time is over.
+
+        poll and not select, which fails for descriptors above 1023.
+        """
+        connection = self.socket
+        if connection is not None and self._is_connected and reading:
+            if self.stream is not None and self.stream.buffered:
+                return True
+            if isinstance(connection, ssl.SSLSocket) and connection.pending():
+                return True
+        else:
+            connection = None
+        poll = select.poll()
+        poll.register(wakeup, select.POLLIN)
+        if connection is not None:
+            try:
+                poll.register(connection, select.POLLIN)
+            except (OSError, ValueError):
+                return True
+        woken = {fd for fd, _ in poll.poll(max(0.0, timeout_s) * 1000)}
+        if wakeup.fileno() in woken:
+            with contextlib.suppress(BlockingIOError):
+                wakeup.recv(64)
+        return connection is not None and any(fd != wakeup.fileno() for fd in woken)
+
+    def send(self, bytestream: bytes) -> None:
+        """Sends all of ``bytestream`` or, past the deadline, gives the connection up (Evt17)."""
+        try:
+            self.socket.sendall(bytestream)
+        except Exception:  # the state machine hears of it as "transport connection closed", whatever it was
+            self.event_queue.put("Evt17")
+
+    def _shutdown_socket(self) -> None:
+        """Shuts down and closes (pynetdicom leaves the descriptor open where the peer was first)."""
+        connection: Any = self.socket
+        if connection is None:
+            return
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            connection.close()
