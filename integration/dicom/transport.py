@@ -142,6 +142,9 @@ class PduStream:
 class PeerSocket(AssociationSocket):  # type: ignore[misc]
     """pynetdicom's socket wrapper over a :class:`PduStream`, with a deadline for sending as well."""
 
+    socket: Any
+    """The connection, None when it is closed."""
+
     def __init__(
         self,
         assoc: Association,
@@ -154,15 +157,32 @@ class PeerSocket(AssociationSocket):  # type: ignore[misc]
         self._maximum_length = maximum_length
         self._deadline_s = deadline_s
         self.stream: PduStream | None = None
+        self.failure: OSError | None = None
         super().__init__(assoc, client_socket=client_socket, address=address)
         if client_socket is not None:
             self._prepare()
 
     def connect(self, primitive: T_CONNECT) -> None:
-        """Connects; what is sent and received afterwards has deadlines (pynetdicom takes the timeout off)."""
-        super().connect(primitive)
-        if self.socket is not None:
+        """Connects, with TLS where asked. As pynetdicom's, but the reason of a failure is kept in ``failure``, and what
+        is sent and received afterwards has deadlines."""
+        try:
+            if self.tls_args:
+                context, server_hostname = self.tls_args
+                self.socket = context.wrap_socket(self.socket, server_hostname=server_hostname)
+            self.socket.settimeout(self.assoc.connection_timeout)
+            self.socket.connect(primitive.address_info.as_tuple)
+            self.assoc.requestor.address_info = AddressInformation.from_tuple(self.socket.getsockname())
             self._prepare()
+            self._is_connected = True
+            primitive.result = "Evt2"
+        except OSError as error:
+            self.failure = error
+            self._shutdown_socket()
+            self.socket = None
+            primitive.result = "Evt17"
+        finally:
+            self.provider_queue.put(primitive)
+            self._ready.set()
 
     def _prepare(self) -> None:
         connection = self.socket
@@ -207,7 +227,7 @@ class PeerSocket(AssociationSocket):  # type: ignore[misc]
 
     def _shutdown_socket(self) -> None:
         """Shuts down and closes (pynetdicom leaves the descriptor open where the peer was first)."""
-        connection: Any = self.socket
+        connection = self.socket
         if connection is None:
             return
         with contextlib.suppress(OSError):
