@@ -1,0 +1,212 @@
+"""Engines: a batch of squares becomes calibrated probabilities and class activation maps, on a GPU or on the processor.
+
+:func:`open_engine` takes the fastest engine that gives the bundle's canaries the answers they must get. What was found
+to be fastest is remembered in the cache, by bundle, machine and library versions.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from firstread.models.bundle import Bundle
+from firstread.models.canary import check
+
+Squares = npt.NDArray[np.float32]
+Raw = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+class EngineError(Exception):
+    """No engine can run this bundle here; the message says why and what to do."""
+
+
+class DeviceLost(EngineError):
+    """The device stopped answering: open another engine, on the processor."""
+
+
+class OutOfMemory(EngineError):
+    """The device has no room for a single image."""
+
+
+@dataclass(frozen=True)
+class EngineOutput:
+    """``probabilities``: [N, L], calibrated, in the order of the bundle's labels. ``saliency``: [N, L, h, w] in [0, 1].
+
+    A saliency map is the positive evidence for its label, 1 where it is strongest; all zero where there is none.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    saliency: npt.NDArray[np.float32]
+
+
+class Engine(ABC):
+    """A loaded network on one device. Calls are taken one at a time.
+
+    ``name``: library and device, ``cpu/onnxruntime``. ``device``: ``cpu`` or ``cuda:0``.
+    """
+
+    name: str
+    device: str
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._slope = np.asarray(bundle.calibration.slope, np.float32)
+        self._offset = np.asarray(bundle.calibration.offset, np.float32)
+        self._turn = threading.Lock()
+
+    def run(self, batch: Squares) -> EngineOutput:
+        """Probabilities and saliency of squares [N, S, S] in [0, 1], as ``prepare`` makes them.
+
+        A batch that does not fit the device's memory is halved until it does.
+
+        Raises:
+            ValueError: not squares of the bundle's size.
+            OutOfMemory: not even one image fits.
+            DeviceLost: the device is gone.
+        """
+        size = self.bundle.input_size
+        if batch.ndim != 3 or batch.shape[1:] != (size, size):
+            raise ValueError(f"a batch of shape {batch.shape} is not [N, {size}, {size}]: prepare the images first")
+        if len(batch) == 0:
+            raise ValueError("an empty batch has no answer")
+        with self._turn:
+            logits, activations = self._fitting(np.ascontiguousarray(batch, np.float32))
+        return EngineOutput(_sigmoid(logits * self._slope + self._offset), _relative(activations))
+
+    @abstractmethod
+    def raw(self, batch: Squares) -> Raw:
+        """Logits [N, L] and class activations [N, L, h, w] of one batch.
+
+        Raises:
+            OutOfMemory: the batch does not fit. DeviceLost: the device is gone.
+        """
+
+    def _fitting(self, batch: Squares) -> Raw:
+        try:
+            return self.raw(batch)
+        except OutOfMemory:
+            if len(batch) == 1:
+                raise
+        half = len(batch) // 2
+        parts = [self._fitting(batch[:half]), self._fitting(batch[half:])]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+class FallbackEngine(Engine):
+    """An engine on a device that may be lost: then it opens another one, raises an alarm and answers all the same."""
+
+    def __init__(self, first: Engine, fallback: Callable[[], Engine], on_alarm: Callable[[str], None]) -> None:
+        super().__init__(first.bundle)
+        self._current, self._fallback, self._on_alarm = first, fallback, on_alarm
+        self._lost = False
+        self.name, self.device = first.name, first.device
+
+    def raw(self, batch: Squares) -> Raw:
+        """As the engine in force answers; the first loss of its device is made good by the other one."""
+        try:
+            return self._current.raw(batch)
+        except (DeviceLost, OutOfMemory) as error:
+            # A device that cannot hold one image, filled up by somebody else, is lost as well.
+            if self._lost or (isinstance(error, OutOfMemory) and len(batch) > 1):
+                raise
+            self._lost = True
+            lost = self.device
+            self._current = self._fallback()
+            self.name, self.device = self._current.name, self._current.device
+            self._on_alarm(f"{lost} was lost ({error}); analysis goes on with {self.name}, slower: look at the device")
+            return self._fitting(batch)
+
+
+def open_engine(
+    bundle: Bundle,
+    device: str = "auto",
+    cache: Path | None = None,
+    threads: int | None = None,
+    on_alarm: Callable[[str], None] | None = None,
+) -> Engine:
+    """Open the fastest engine for a bundle whose canaries come out right.
+
+    ``device``: ``auto`` (a GPU when there is one), ``cpu``, ``cuda`` or ``cuda:1``. ``cache``: a folder for graphs and
+    measurements; without it nothing is measured or kept. ``threads``: processor threads, all cores by default.
+    ``on_alarm``: told, in a sentence, when a GPU is passed over or lost and the processor takes its place; without it a
+    lost GPU raises :class:`DeviceLost` to the caller.
+
+    Raises:
+        EngineError: the device does not exist, or no engine gives the canaries the answers they must get.
+    """
+    if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and device[5:].isdigit()):
+        raise EngineError(f"device {device!r} is unknown: use auto, cpu, cuda or cuda:N")
+    if (device == "auto" and not _has_gpu()) or device == "cpu":
+        return _open_cpu(bundle, cache, threads)
+    return _open_cuda(bundle, device, cache, threads, on_alarm)
+
+
+def processor_threads(threads: int | None) -> int:
+    """The threads to use: as asked, or the cores this process may run on."""
+    return threads or len(os.sched_getaffinity(0))
+
+
+def _open_cpu(bundle: Bundle, cache: Path | None, threads: int | None) -> Engine:
+    from firstread.models.engine_choice import cpu_engines
+
+    refused = []
+    for name, make in cpu_engines(bundle, cache, processor_threads(threads)):
+        try:
+            engine = make()
+        except Exception as error:  # any library's failure leaves the next engine to try
+            refused.append(f"{name}: {error}")
+            continue
+        result = check(engine, bundle)
+        if result.ok:
+            return engine
+        refused.append(f"{name}: {result.detail}")
+    raise EngineError(f"no engine can run bundle {bundle.folder} here: {'; '.join(refused)}")
+
+
+def _open_cuda(
+    bundle: Bundle, device: str, cache: Path | None, threads: int | None, on_alarm: Callable[[str], None] | None
+) -> Engine:
+    from firstread.models.engine_torch import CudaEngine
+
+    try:
+        engine: Engine = CudaEngine(bundle, "cuda:0" if device in ("auto", "cuda") else device)
+        result = check(engine, bundle)
+        if not result.ok:
+            raise EngineError(result.detail)
+    except EngineError as error:
+        if device != "auto":
+            raise
+        if on_alarm is not None:
+            on_alarm(f"the GPU cannot be used ({error}); analysis runs on the processor")
+        return _open_cpu(bundle, cache, threads)
+    if on_alarm is None:
+        return engine
+    return FallbackEngine(engine, lambda: _open_cpu(bundle, cache, threads), on_alarm)
+
+
+def _has_gpu() -> bool:
+    """Whether a driver offers a GPU: asked of the driver's files, since importing torch takes seconds and memory."""
+    if not (
+        Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia/version").exists() or Path("/dev/dxg").exists()
+    ):
+        return False
+    from firstread.models.engine_torch import cuda_available
+
+    return cuda_available()
+
+
+def _sigmoid(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), np.float32)
+
+
+def _relative(activations: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    positive = np.maximum(activations, 0)
+    highest = positive.max(axis=(2, 3), keepdims=True)
+    return np.asarray(positive / np.where(highest > 0, highest, 1), np.float32)

@@ -1,0 +1,146 @@
+"""Which engine is fastest on this processor: measured once, in a process of its own, and remembered in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from firstread.models.bundle import Bundle, BundleError, load_bundle
+from firstread.models.canary import check
+from firstread.models.engine import Engine
+from firstread.models.onnx_graph import GRAPH_VERSION
+
+Make = Callable[[], Engine]
+
+MEASURE_LIMIT_S = 120
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """``images_per_s`` of an engine; 0 when it cannot be used, then ``refused`` says why."""
+
+    name: str
+    images_per_s: float
+    refused: str = ""
+
+
+def cpu_engines(bundle: Bundle, cache: Path | None, threads: int) -> list[tuple[str, Make]]:
+    """The processor's engines, the fastest first; eager torch last, which always agrees with itself.
+
+    Without a cache nothing is measured: ONNX Runtime comes first, because it needs neither torch nor its memory.
+    """
+
+    def onnx() -> Engine:
+        from firstread.models.engine_onnx import OnnxEngine
+
+        return OnnxEngine(bundle, cache, threads)
+
+    def script() -> Engine:
+        from firstread.models.engine_torch import ScriptEngine
+
+        return ScriptEngine(bundle, threads)
+
+    def eager() -> Engine:
+        from firstread.models.engine_torch import EagerEngine
+
+        return EagerEngine(bundle)
+
+    makers: dict[str, Make] = {"cpu/onnxruntime": onnx, "cpu/torchscript": script, "cpu/torch": eager}
+    if cache is None:
+        return list(makers.items())
+    speed = {m.name: m.images_per_s for m in measurements(bundle, cache, threads)}
+    # Equal within a tenth is equal: then the order above decides, the engine that needs less memory first.
+    ranked = sorted(makers, key=lambda name: -np.floor(10 * np.log(max(speed.get(name, 0.0), 0.01))))
+    return [(name, makers[name]) for name in ranked]
+
+
+def measurements(bundle: Bundle, cache: Path, threads: int) -> tuple[Measurement, ...]:
+    """What each engine reached on this machine; measured at the first call, then read from the cache.
+
+    Nothing is remembered, and nothing returned, when the measuring itself failed: the next start tries again.
+    """
+    path = cache / f"engines-{_key(bundle, threads)}.json"
+    try:
+        return tuple(Measurement(**row) for row in json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        pass
+    cache.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "firstread.models.engine_choice", str(bundle.folder), str(cache), str(threads)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=MEASURE_LIMIT_S, check=True)
+        rows = json.loads(done.stdout.splitlines()[-1])
+        found = tuple(Measurement(**row) for row in rows)
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError, IndexError):
+        return ()
+    with tempfile.NamedTemporaryFile("w", dir=cache, suffix=".partial", delete=False, encoding="utf-8") as stream:
+        json.dump(rows, stream)
+    Path(stream.name).replace(path)
+    return found
+
+
+def _key(bundle: Bundle, threads: int) -> str:
+    """What a measurement depends on: the weights, their size, this processor and the libraries."""
+    libraries = [metadata.version(name) for name in ("onnxruntime", "torch")]
+    parts = [bundle.weights_sha256, bundle.input_size, threads, GRAPH_VERSION, _processor(), *libraries]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _measure(name: str, make: Make, bundle: Bundle) -> Measurement:
+    try:
+        engine = make()
+        result = check(engine, bundle)
+        if not result.ok:
+            return Measurement(name, 0.0, result.detail)
+        batch = np.zeros((BATCH, bundle.input_size, bundle.input_size), np.float32)
+        engine.run(batch)
+        best = min(_timed(engine, batch) for _ in range(3))
+    except Exception as error:  # whatever a library raises, the other engines are still to be measured
+        return Measurement(name, 0.0, f"{type(error).__name__}: {error}"[:300])
+    return Measurement(name, round(BATCH / best, 2))
+
+
+def _timed(engine: Engine, batch: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:
+    started = time.perf_counter()
+    engine.run(batch)
+    return time.perf_counter() - started
+
+
+def _main(folder: str, cache: str, threads: str) -> None:
+    try:
+        bundle = load_bundle(Path(folder))
+    except BundleError as error:
+        raise SystemExit(str(error)) from error
+    from firstread.models.engine_onnx import OnnxEngine
+    from firstread.models.engine_torch import EagerEngine, ScriptEngine
+
+    makers: list[tuple[str, Make]] = [
+        ("cpu/onnxruntime", lambda: OnnxEngine(bundle, Path(cache), int(threads))),
+        ("cpu/torchscript", lambda: ScriptEngine(bundle, int(threads))),
+        ("cpu/torch", lambda: EagerEngine(bundle)),
+    ]
+    rows = [vars(_measure(name, make, bundle)) for name, make in makers]
+    sys.stdout.write(json.dumps(rows) + "\n")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:4])

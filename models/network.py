@@ -1,0 +1,85 @@
+"""The network: torchvision's ResNet50 with one sigmoid output per label, and class activation maps in one pass."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from firstread.models.architecture import Architecture
+
+
+class ChestNetwork(nn.Module):
+    """Squares [N, S, S] in [0, 1] to logits [N, L] and class activations [N, L, h, w].
+
+    Logits are the mean of the activations plus the bias, so that a map says where its own logit comes from. The
+    parameters carry torchvision's names: its published weights load unchanged.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.resnet = ResNet(
+            Bottleneck,
+            list(architecture.blocks),
+            num_classes=architecture.outputs,
+            zero_init_residual=True,
+            replace_stride_with_dilation=[False, False, architecture.dilate_last],
+        )
+        if architecture.width != 64:
+            _narrow(self.resnet, architecture)
+        self.register_buffer("mean", torch.tensor(architecture.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(architecture.std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, squares: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N, L] and class activations [N, L, h, w] of squares [N, S, S]."""
+        features = self.features(squares)
+        fc = self.resnet.fc
+        activations = torch.nn.functional.conv2d(features, fc.weight[:, :, None, None])
+        return activations.mean(dim=(2, 3)) + fc.bias, activations
+
+    def features(self, squares: Tensor) -> Tensor:
+        """The last stage's features [N, C, h, w]."""
+        net = self.resnet
+        x = (squares.unsqueeze(1) - self.mean) / self.std
+        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
+        return cast(Tensor, net.layer4(net.layer3(net.layer2(net.layer1(x)))))
+
+
+def state_of(network: ChestNetwork) -> dict[str, Tensor]:
+    """The network's weights under torchvision's names (``conv1.weight`` ... ``fc.bias``), without batch counters."""
+    state = cast("dict[str, Tensor]", network.resnet.state_dict())
+    return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def load_state(network: ChestNetwork, state: dict[str, Tensor]) -> None:
+    """Put weights under torchvision's names into the network.
+
+    Raises:
+        RuntimeError: a name is missing or unknown, or a shape differs.
+    """
+    full = {**state}
+    for name, tensor in network.resnet.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            full.setdefault(name, tensor)
+    network.resnet.load_state_dict({name: tensor.float() for name, tensor in full.items()}, strict=True)
+
+
+def _narrow(net: ResNet, architecture: Architecture) -> None:
+    """Rebuild the stages with fewer channels: torchvision's constructor knows only 64."""
+    width = architecture.width
+    net.inplanes, net.dilation = width, 1
+    net.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+    net.bn1 = nn.BatchNorm2d(width)
+    stages = []
+    for stage, depth in enumerate(architecture.blocks):
+        dilate = stage == 3 and architecture.dilate_last
+        stride = 1 if stage == 0 else 2
+        stages.append(net._make_layer(Bottleneck, width << stage, depth, stride=stride, dilate=dilate))
+    net.layer1, net.layer2, net.layer3, net.layer4 = stages
+    net.fc = nn.Linear(width * 8 * Bottleneck.expansion, architecture.outputs)

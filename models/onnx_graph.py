@@ -1,0 +1,107 @@
+"""A bundle's weights as an ONNX graph, written node by node: no torch needed, batch normalisation folded in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from firstread.models.architecture import Architecture, Bottleneck, bottlenecks
+
+GRAPH_VERSION = 1
+"""Part of the name of every cached graph: raise it when the graph built here changes."""
+
+OPSET = 17
+EPSILON = 1e-5
+"""What torch adds to a variance in batch normalisation."""
+
+Weights = Mapping[str, npt.NDArray[np.float32]]
+
+
+@dataclass
+class _Graph:
+    weights: Weights
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: list[TensorProto] = field(default_factory=list)
+
+    def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def convolution(self, x: str, name: str, norm: str, *, stride: int, padding: int, dilation: int = 1) -> str:
+        """A convolution with the batch normalisation that follows it folded into its weights."""
+        kernel = self.weights[f"{name}.weight"].astype(np.float64)
+        scale = self.weights[f"{norm}.weight"] / np.sqrt(
+            self.weights[f"{norm}.running_var"].astype(np.float64) + EPSILON
+        )
+        shift = self.weights[f"{norm}.bias"] - self.weights[f"{norm}.running_mean"] * scale
+        return self.add(
+            "Conv",
+            [
+                x,
+                self.constant(f"{name}.kernel", (kernel * scale[:, None, None, None]).astype(np.float32)),
+                self.constant(f"{name}.shift", shift.astype(np.float32)),
+            ],
+            f"{name}.out",
+            kernel_shape=list(kernel.shape[2:]),
+            strides=[stride, stride],
+            pads=[padding] * 4,
+            dilations=[dilation, dilation],
+        )
+
+    def block(self, x: str, block: Bottleneck) -> str:
+        name = block.prefix
+        y = self.convolution(x, f"{name}.conv1", f"{name}.bn1", stride=1, padding=0)
+        y = self.add("Relu", [y], f"{name}.relu1")
+        y = self.convolution(
+            y, f"{name}.conv2", f"{name}.bn2", stride=block.stride, padding=block.dilation, dilation=block.dilation
+        )
+        y = self.add("Relu", [y], f"{name}.relu2")
+        y = self.convolution(y, f"{name}.conv3", f"{name}.bn3", stride=1, padding=0)
+        if block.projects:
+            x = self.convolution(x, f"{name}.downsample.0", f"{name}.downsample.1", stride=block.stride, padding=0)
+        return self.add("Relu", [self.add("Add", [y, x], f"{name}.sum")], f"{name}.out")
+
+
+def build_graph(architecture: Architecture, weights: Weights, input_size: int) -> ModelProto:
+    """The network as a graph from ``squares`` [N, S, S] to ``logits`` [N, L] and ``activations`` [N, L, h, w].
+
+    ``weights``: every tensor of :func:`~firstread.models.architecture.parameter_shapes`, float32.
+    """
+    graph = _Graph(weights)
+    mean = graph.constant("mean", np.asarray(architecture.mean, np.float32).reshape(1, 3, 1, 1))
+    std = graph.constant("std", np.asarray(architecture.std, np.float32).reshape(1, 3, 1, 1))
+    x = graph.add("Unsqueeze", ["squares", graph.constant("axis", np.array([1], np.int64))], "grey")
+    x = graph.add("Div", [graph.add("Sub", [x, mean], "centred"), std], "normal")
+    x = graph.add("Relu", [graph.convolution(x, "conv1", "bn1", stride=2, padding=3)], "stem")
+    x = graph.add("MaxPool", [x], "pooled", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    for block in bottlenecks(architecture):
+        x = graph.block(x, block)
+    classes = graph.constant("classes", weights["fc.weight"][:, :, None, None].astype(np.float32))
+    activations = graph.add("Conv", [x, classes], "activations", kernel_shape=[1, 1])
+    average = graph.add("ReduceMean", [activations], "average", axes=[2, 3], keepdims=0)
+    graph.add("Add", [average, graph.constant("bias", weights["fc.bias"].astype(np.float32))], "logits")
+    cells = -(-input_size // architecture.stride)
+    outputs = architecture.outputs
+    return helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "firstread",
+            [helper.make_tensor_value_info("squares", TensorProto.FLOAT, ["n", input_size, input_size])],
+            [
+                helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", outputs]),
+                helper.make_tensor_value_info("activations", TensorProto.FLOAT, ["n", outputs, cells, cells]),
+            ],
+            graph.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=8,
+        producer_name="firstread",
+    )

@@ -1,0 +1,1 @@
+"""Training: films and phantoms in, a bundle out. Nothing here is imported when the service runs."""

@@ -1,0 +1,193 @@
+"""Films to learn from: NIH's table and images, phantoms, what is known of each, and the split by patient."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from firstread.models.findings import LABELS, NO_FINDING, PATHOLOGIES
+from firstread.models.prediction import Box
+
+LOOK_ALIKES: Mapping[str, tuple[str, ...]] = {
+    "Consolidation": ("Pneumonia", "Infiltration", "Atelectasis"),
+    "Effusion": ("Pleural_Thickening", "Atelectasis", "Infiltration"),
+    "Mass": ("Nodule",),
+    "Nodule": ("Mass",),
+}
+"""What a drawn lesion could as well be called: unknown on that phantom, neither present nor absent."""
+
+
+class TrainingDataError(Exception):
+    """A table or an image cannot be learned from; the message names file and row and says what to do."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """One film of the training material.
+
+    ``key``: names the film; ``patient``: no patient's films are ever on both sides of a split.
+    ``target``, ``known``: per label [15] 0 or 1, and whether that is known at all.
+    ``view``: AP, PA or empty. ``boxes``: where a label's lesion lies, in stored pixels, if that is known.
+    ``nuisances``: how the film was made, in numbers, for judging (never an input).
+    """
+
+    key: str
+    patient: str
+    target: npt.NDArray[np.float32]
+    known: npt.NDArray[np.float32]
+    phantom: bool
+    view: str = ""
+    boxes: Mapping[str, Box] = field(default_factory=dict)
+    nuisances: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FilmSet:
+    """Films and their pixels: uint8 [N, R, R], bone bright, area-averaged from the whole film."""
+
+    films: tuple[Film, ...]
+    pixels: npt.NDArray[np.uint8]
+
+    def subset(self, indices: Sequence[int]) -> FilmSet:
+        """The films at ``indices``, in that order."""
+        return FilmSet(tuple(self.films[i] for i in indices), self.pixels[list(indices)])
+
+    def __len__(self) -> int:
+        return len(self.films)
+
+    def image(self, index: int) -> npt.NDArray[np.float32]:
+        """One film [R, R] in [0, 1]."""
+        return np.asarray(self.pixels[index], np.float32) / np.float32(255)
+
+
+def concatenate(sets: Sequence[FilmSet]) -> FilmSet:
+    """One set of several."""
+    films = tuple(film for part in sets for film in part.films)
+    return FilmSet(films, np.concatenate([part.pixels for part in sets]))
+
+
+def fold_of(patient: str, folds: int, salt: str = "firstread") -> int:
+    """The fold in which a patient's films are held out: a hash, so that it never depends on order or on others."""
+    digest = hashlib.sha256(f"{salt}:{patient}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % folds
+
+
+def read_nih(table: Path, images: Path, side: int) -> FilmSet:
+    """NIH's rows whose image lies in ``images``, reduced to ``side`` pixels.
+
+    All fifteen labels of a row are taken as known: a label that was not mined is absent, as NIH's own baseline has it.
+
+    Raises:
+        TrainingDataError: no such table, a column or label is not NIH's, an image is broken, nothing was found.
+    """
+    films: list[Film] = []
+    pixels: list[npt.NDArray[np.uint8]] = []
+    for number, row in _rows(table):
+        path = images / row["Image Index"]
+        if not path.is_file():
+            continue
+        try:
+            with Image.open(path) as opened:
+                grey = opened.convert("L").resize((side, side), Image.Resampling.BOX)
+        except (OSError, UnidentifiedImageError) as error:
+            raise TrainingDataError(
+                f"{path}: broken image ({error}): fetch it again or take row {number} out"
+            ) from error
+        films.append(
+            Film(
+                key=row["Image Index"],
+                patient=f"nih-{row['Patient ID']}",
+                target=_target(row["Finding Labels"], f"{table}, row {number}"),
+                known=np.ones(len(LABELS), np.float32),
+                phantom=False,
+                view=row.get("View Position", ""),
+                nuisances={name: float(row[name]) for name in _NUISANCES if row.get(name)},
+            )
+        )
+        pixels.append(np.asarray(grey))
+    if not films:
+        raise TrainingDataError(f"no image of {table} lies in {images}: give the folder that holds the .png files")
+    return FilmSet(tuple(films), np.stack(pixels))
+
+
+def draw_phantoms(count: int, seed: int, side: int, kept: Path | None = None) -> FilmSet:
+    """Draw phantoms, each from its own number, so that ``count`` may grow without changing the first ones.
+
+    What was not drawn is absent; what a drawn lesion could as well be called is unknown. ``kept``: a folder where they
+    are kept, so that a second call reads them instead of drawing.
+    """
+    path = None if kept is None else kept / f"phantoms-{seed}-{count}-{side}.npz"
+    if path is None or not path.is_file():
+        pixels, target, corners = _drawn(count, seed, side)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial.npz")
+            np.savez(partial, pixels=pixels, target=target, corners=corners)
+            partial.replace(path)
+    else:
+        with np.load(path, allow_pickle=False) as stored:
+            pixels, target, corners = stored["pixels"], stored["target"], stored["corners"]
+    films = (phantom_film(f"phantom-{seed}-{n}", target[n], corners[n]) for n in range(count))
+    return FilmSet(tuple(films), pixels)
+
+
+def phantom_film(key: str, target: npt.NDArray[np.float32], corners: npt.NDArray[np.float32]) -> Film:
+    """What is known of a phantom. ``target``: [15] 0 or 1. ``corners``: [15, 4] left, top, right, bottom, or NaN."""
+    lesions = [label for label, present in zip(LABELS, target, strict=True) if present and label != NO_FINDING]
+    known = np.ones(len(LABELS), np.float32)
+    for label in lesions:
+        for other in LOOK_ALIKES.get(label, ()):
+            if other not in lesions:
+                known[LABELS.index(other)] = 0
+    places = {label: corners[LABELS.index(label)] for label in lesions}
+    boxes = {label: Box(*map(float, place)) for label, place in places.items() if np.isfinite(place).all()}
+    return Film(key=key, patient=key, target=target, known=known, phantom=True, boxes=boxes)
+
+
+def _drawn(
+    count: int, seed: int, side: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    from firstread.models.phantoms import training_phantoms
+
+    pixels = np.zeros((count, side, side), np.uint8)
+    target = np.zeros((count, len(LABELS)), np.float32)
+    corners = np.full((count, len(LABELS), 4), np.nan, np.float32)
+    for number, phantom in enumerate(training_phantoms(count, seed, (side, side))):
+        pixels[number], target[number] = phantom.image, phantom.target
+        for label, box in phantom.truth.items():
+            corners[number, LABELS.index(label)] = (box.left, box.top, box.right, box.bottom)
+    return pixels, target, corners
+
+
+_COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+_NUISANCES = ("source_png_bytes", "source_noise", "source_mean_grey")
+
+
+def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingDataError(f"{table}: cannot be read as UTF-8 text ({error})") from error
+    missing = [name for name in _COLUMNS if not rows or name not in rows[0]]
+    if missing:
+        raise TrainingDataError(f"{table}: lacks the column(s) {', '.join(missing)}: give NIH's Data_Entry table")
+    return list(enumerate(rows, start=2))
+
+
+def _target(names: str, where: str) -> npt.NDArray[np.float32]:
+    target = np.zeros(len(LABELS), np.float32)
+    for name in names.split("|"):
+        if name not in LABELS:
+            raise TrainingDataError(f"{where}: {name!r} is none of the 15 labels ({', '.join(LABELS)})")
+        target[LABELS.index(name)] = 1
+    if target[LABELS.index(NO_FINDING)] and target[[LABELS.index(name) for name in PATHOLOGIES]].any():
+        raise TrainingDataError(f"{where}: No Finding stands beside a finding: correct the row")
+    return target
