@@ -6,13 +6,14 @@ import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from firstread.agent.config import Destination, Hl7Destination, Settings
+from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
 from firstread.integration.hl7.acknowledge import AckKind
 from firstread.integration.hl7.mapping import Hl7Mapping
 from firstread.models.prediction import Priority
 
 if TYPE_CHECKING:
     from firstread.integration.dicom.received import ReceiveSettings
+    from firstread.integration.dicom.send import DicomPeer
 
 
 def receive_settings(settings: Settings) -> ReceiveSettings:
@@ -37,6 +38,23 @@ def receive_settings(settings: Settings) -> ReceiveSettings:
         network_idle_timeout_s=dicom.network_idle_timeout_s,
         pdu_deadline_s=dicom.pdu_deadline_s,
         disk_reserve_bytes=settings.storage.reserve_mb * 1024**2,
+    )
+
+
+def dicom_peer(settings: Settings, destination: DicomDestination) -> DicomPeer:
+    """A PACS as the sender knows it. Raises OSError for TLS files that cannot be read."""
+    from firstread.integration.dicom.send import DicomPeer
+
+    return DicomPeer(
+        name=destination.name,
+        host=destination.host,
+        port=destination.port,
+        ae_title=destination.ae_title,
+        calling_ae_title=destination.calling_ae_title or settings.dicom.ae_title,
+        connect_timeout_s=destination.connect_timeout_s,
+        acse_timeout_s=destination.acse_timeout_s,
+        dimse_timeout_s=destination.dimse_timeout_s,
+        tls=tls_context(destination),
     )
 
 
