@@ -57,7 +57,7 @@ class Anatomy:
 
 def measure(spec: PhantomSpec) -> Anatomy:
     """The chest that a spec's seed, view, sex, age, habitus and inspiration give."""
-    rng = np.random.default_rng([spec.seed, 1])
+    rng = np.random.default_rng([spec.body_seed, 1])
     portable = spec.view == "AP"
     female = spec.sex == "F"
 
@@ -72,7 +72,7 @@ def measure(spec: PhantomSpec) -> Anatomy:
     if enlarged:
         wanted = max(lesion.size for lesion in enlarged)
         strength = max(lesion.strength for lesion in enlarged)
-        ratio += max(0.0, wanted - ratio) * min(1.0, 0.45 + 0.55 * strength) if wanted > ratio else 0.0
+        ratio = max(0.56, ratio + (wanted - ratio) * (0.45 + 0.55 * strength))
     right_part = around(0.36, 0.025, 0.3, 0.42)
     spacing = (depth + 0.26) / around(8.9, 0.4, 8.0, 9.8)
     return Anatomy(

@@ -18,7 +18,8 @@ AIR = 0.62
 
 def _streams(spec: PhantomSpec) -> list[np.random.Generator]:
     """One random stream per part, so that adding a lesion does not move a vessel."""
-    return [np.random.default_rng([spec.seed, 2, part]) for part in range(4)]
+    seeds = (spec.body_seed, spec.seed, spec.seed, spec.seed)
+    return [np.random.default_rng([seed, 2, part]) for part, seed in enumerate(seeds)]
 
 
 def _lungs(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Lungs:

@@ -111,10 +111,14 @@ def put_pixels(dataset: Dataset, pixels: Pixels, transfer_syntax_uid: str) -> No
         dataset.LossyImageCompressionMethod = "ISO_10918_1"
         dataset.LossyImageCompressionRatio = f"{pixels.size / packed.tell():.2f}"
     elif transfer_syntax_uid in (JPEGLossless, JPEGLosslessSV1):
+        if not wide and pixels.size % 2:
+            raise PhantomError("GDCM encodes no odd number of 8-bit pixels as JPEG lossless: change size or bits")
         dataset.PixelData = _by_gdcm(_frame_only(dataset), transfer_syntax_uid)
     else:
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.compress(transfer_syntax_uid, pixels, generate_instance_uid=False)
+        # GDCM, which pydicom would take for RLE, ends the whole process on an odd number of bytes
+        plugin = "pydicom" if transfer_syntax_uid == RLELossless else ""
+        dataset.compress(transfer_syntax_uid, pixels, encoding_plugin=plugin, generate_instance_uid=False)
         return
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True

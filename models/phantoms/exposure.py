@@ -45,8 +45,8 @@ class Frame:
         return np.asarray(film, dtype=np.float32)
 
     def box(self, shown: Image, canvas: Canvas) -> Box | None:
-        """Box of where a layer shows (more than 0.15), in film pixels and cut to the film; None when outside."""
-        film = self.to_film(shown, canvas) > 0.15
+        """Box of where a layer shows (more than 0.06), in film pixels and cut to the film; None when outside."""
+        film = self.to_film(shown, canvas) > 0.06
         rows, columns = np.flatnonzero(film.any(axis=1)), np.flatnonzero(film.any(axis=0))
         if not rows.size:
             return None

@@ -30,7 +30,7 @@ _VIEW_CODES = {
     "HAND": ("272479007", "postero-anterior"),
 }
 _VIEW_POSITIONS = {"PA": "PA", "AP": "AP", "LATERAL": "LL", "HAND": "PA"}
-_ORIENTATIONS = {"PA": ["L", "F"], "AP": ["L", "F"], "LATERAL": ["A", "F"], "HAND": ["R", "F"]}
+_ORIENTATIONS = {"PA": ["L", "F"], "AP": ["L", "F"], "LATERAL": ["A", "F"], "HAND": ["L", "F"]}
 _REGIONS = {"HAND": ("85562004", "Hand")}
 _CHEST = ("816094009", "Chest")
 
@@ -143,7 +143,7 @@ def _put_view(dataset: Dataset, view: str, habit: Habit) -> None:
     ):
         if text:
             setattr(dataset, keyword, text)
-    if habit.sop_class_uid != DX and (not words.body_part or view == "HAND"):
+    if habit.sop_class_uid != DX and words.body_part != "CHEST":
         dataset.Laterality = "R" if view == "HAND" else ""
     if habit.view_position:
         dataset.ViewPosition = _VIEW_POSITIONS[view]

@@ -65,6 +65,8 @@ class PhantomSpec:
     ``inspiration``: 0 shallow to 1 deep. ``devices``: drawn lines, tubes, leads (see ``DEVICES``).
     ``collimation``: fraction of each side behind the collimator. ``laterality_mark``: letter at the patient's side,
     none when empty. ``rotation_deg``: patient against the film.
+    ``person``: a second seed, for bones, heart and vessels, so that two films can show the same person; the film's own
+    seed when None.
     """
 
     seed: int
@@ -82,6 +84,7 @@ class PhantomSpec:
     collimation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     devices: tuple[str, ...] = ()
     laterality_mark: str = "L"
+    person: int | None = None
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
@@ -91,6 +94,11 @@ class PhantomSpec:
 
         if self.lesions and self.view not in ("PA", "AP"):
             raise PhantomError(f"only PA and AP phantoms carry lesions, not {self.view}: change view or lesions")
+
+    @property
+    def body_seed(self) -> int:
+        """The seed of everything that stays the same from one film of a person to the next."""
+        return self.seed if self.person is None else self.person
 
     @property
     def labels(self) -> tuple[str, ...]:
