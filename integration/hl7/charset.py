@@ -43,7 +43,7 @@ def codec_of(charset: str) -> str | None:
 def _declared(message: bytes) -> list[str]:
     """The repetitions of MSH-18, the first of them the default; empty ones left out."""
     header = message.split(b"\r", 1)[0].split(b"\n", 1)[0]
-    fields = header.split(header[3:4])
+    fields = header.split(header[3:4] or b"|")
     if len(fields) < 18:
         return []
     repetition = fields[1][1:2] or b"~"

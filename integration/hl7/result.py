@@ -61,7 +61,13 @@ def build_oru(
 
 def _encoded(text: str, study: StudyIdentity, mapping: Hl7Mapping) -> bytes:
     codec = codec_of(mapping.character_set) or "utf-8"
-    for what, key in (("patient identifier", study.patient_id), ("accession number", study.accession_number)):
+    keys = {
+        "patient identifier": study.patient_id,
+        "accession number": " ".join(_accessions(study, mapping)),
+        "placer order number": study.placer_order_number,
+        "filler order number": study.filler_order_number,
+    }
+    for what, key in keys.items():
         try:
             clean(key).encode(codec)
         except UnicodeEncodeError as error:
