@@ -303,9 +303,10 @@ class AcceptedAssociation(EventDrivenAssociation):
     def _respond(self, command: StoreCommand, status: StoreStatus) -> None:
         response = C_STORE()
         response.MessageIDBeingRespondedTo = command.message_id
-        with contextlib.suppress(ValueError, TypeError):  # a malformed UID is not sent back
-            response.AffectedSOPClassUID = command.sop_class_uid or None
-            response.AffectedSOPInstanceUID = command.sop_instance_uid or None
+        if is_uid(command.sop_class_uid):
+            response.AffectedSOPClassUID = command.sop_class_uid
+        if is_uid(command.sop_instance_uid):
+            response.AffectedSOPInstanceUID = command.sop_instance_uid
         response.Status = status.code
         if status.comment:
             response.ErrorComment = status.error_comment

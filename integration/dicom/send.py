@@ -189,7 +189,7 @@ class Sender:
             sentence += f": {response.ErrorComment}"
         kind = outcome_of(status)
         if kind is OutcomeKind.DELIVERED:
-            return StoreOutcome(kind, status, sentence, sentence if status else "")
+            return StoreOutcome(kind, status, "stored with a warning" if status else sentence, sentence if status else "")
         return StoreOutcome(kind, status, sentence)
 
     def _no_context(self, meta: FileMeta) -> StoreOutcome:
