@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import hashlib
 import random
-import ssl
 import threading
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,9 +13,11 @@ import structlog
 
 from firstread.agent import clock
 from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
+from firstread.agent.config_wire import judgements
 from firstread.agent.store import deliveries, watch
 from firstread.agent.store.deliveries import DeliveryClaim
 from firstread.agent.store.engine import Store, StoreBusy
+from firstread.agent.wire_settings import tls_context
 
 log = structlog.get_logger()
 
@@ -99,17 +100,15 @@ class Hl7Line:
     """A message over MLLP; the connection is kept, one message is in flight."""
 
     def __init__(self, destination: Hl7Destination) -> None:
-        from firstread.integration.hl7.acknowledge import AckKind
         from firstread.integration.hl7.mllp import MllpClient
 
-        rules = {"retry": AckKind.RETRY, "reject": AckKind.REJECTED}
         self._client = MllpClient(
             destination.host,
             destination.port,
             connect_timeout_s=destination.connect_timeout_s,
             answer_timeout_s=destination.answer_timeout_s,
             tls=tls_context(destination),
-            judgements={code: rules[rule] for code, rule in destination.on_ack.items()} or None,
+            judgements=judgements(destination),
         )
 
     def send(self, content: bytes, identity: str) -> Outcome:
@@ -136,17 +135,6 @@ def open_line(settings: Settings, destination: Destination) -> Line:
     if isinstance(destination, DicomDestination):
         return DicomLine(settings, destination)
     return Hl7Line(destination)
-
-
-def tls_context(destination: Destination) -> ssl.SSLContext | None:
-    """Client TLS 1.2 or 1.3 with checked names, None when the destination is plain."""
-    if not destination.tls:
-        return None
-    context = ssl.create_default_context(cafile=destination.tls_ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if destination.tls_certificate_file is not None and destination.tls_key_file is not None:
-        context.load_cert_chain(destination.tls_certificate_file, destination.tls_key_file)
-    return context
 
 
 class DestinationWorker:

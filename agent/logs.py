@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import Any
 
 import structlog
@@ -28,9 +29,14 @@ def set_up(role: str, *, as_json: bool = True, level: int = logging.INFO) -> Non
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s %(levelname)s %(message)s")
-    # They log element values and peers' data sets at warning level, and those may name a patient.
+    # They speak of element values and peers' data sets, and those may name a patient.
     for noisy in ("pydicom", "pynetdicom", "highdicom", "hl7apy"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        silenced = logging.getLogger(noisy)
+        silenced.propagate = False
+        silenced.addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\.")
+    # A job that is still running when its time comes again is meant to be skipped.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
 def _naming(role: str) -> structlog.typing.Processor:

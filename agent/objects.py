@@ -15,6 +15,7 @@ from PIL import Image
 import firstread
 from firstread.agent import clock, evidence
 from firstread.agent.config import Hl7Destination, Settings
+from firstread.agent.config_wire import hl7_mapping
 from firstread.agent.spool import RESULTS, new_place, write_durably
 from firstread.agent.store import results, watch
 from firstread.agent.store.engine import Store
@@ -22,10 +23,9 @@ from firstread.agent.store.results import Artifact
 from firstread.agent.store.studies import ImageRecord, OpenStudy
 from firstread.integration.dicom.identity import HEATMAP, SR, control_id, derive_uid, series_uid
 from firstread.integration.dicom.report import Encoded, Predecessor, ReportSettings, build_heat_map, build_report
-from firstread.integration.hl7.mapping import Hl7Mapping
 from firstread.integration.hl7.result import build_oru
 from firstread.models.findings import PATHOLOGIES
-from firstread.models.prediction import Assessment, FindingResult, Priority
+from firstread.models.prediction import Assessment, FindingResult
 
 log = structlog.get_logger()
 
@@ -133,7 +133,7 @@ class ResultObjects:
         content = build_oru(
             assessment,
             study.identity,
-            mapping_for(self._settings, destination),
+            hl7_mapping(self._settings, destination),
             control_id=key,
             message_datetime=now.at.astimezone(),
             report_uids=report_uids,
@@ -211,21 +211,3 @@ def leading_finding(assessment: Assessment) -> FindingResult | None:
 
     return max(scored, key=weight)
 
-
-def mapping_for(settings: Settings, destination: Hl7Destination) -> Hl7Mapping:
-    """The conventions of a destination, the site's defaults filled in."""
-    return Hl7Mapping(
-        sending_application=destination.sending_application,
-        sending_facility=destination.sending_facility or settings.site.name,
-        receiving_application=destination.receiving_application or "",
-        receiving_facility=destination.receiving_facility or "",
-        processing_id=destination.processing_id or ("T" if settings.site.use_test_processing_id else "P"),
-        priority_place=destination.priority_place,
-        priority_values={
-            Priority.STAT: destination.priority_values.STAT,
-            Priority.URGENT: destination.priority_values.URGENT,
-        },
-        result_status=destination.result_status,
-        obr_25=destination.result_status,
-        assigning_authority=settings.site.assigning_authority,
-    )

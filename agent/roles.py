@@ -80,29 +80,13 @@ class _Beat:
 
 def _receive(settings: Settings, store: Store, stop: threading.Event, listening: socket.socket | None) -> None:
     from firstread.agent.intake import Intake
-    from firstread.agent.spool import INCOMING
-    from firstread.integration.dicom.receive import Receiver, ReceiveSettings
+    from firstread.agent.wire_settings import receive_settings
+    from firstread.integration.dicom.receive import Receiver
 
     intake = Intake(settings, store, site_uid(store))
     dicom = settings.dicom
     receiver = Receiver(
-        ReceiveSettings(
-            ae_title=dicom.ae_title,
-            host=dicom.host,
-            port=dicom.port,
-            spool=settings.spool / INCOMING,
-            allowed_calling_ae=dicom.allowed_calling_ae,
-            allowed_addresses=dicom.allowed_addresses,
-            check_called_ae=dicom.check_called_ae,
-            maximum_associations=dicom.maximum_associations,
-            maximum_per_calling_ae=dicom.maximum_per_calling_ae or 0,
-            maximum_pdu_length=dicom.maximum_pdu_length,
-            acse_timeout_s=dicom.acse_timeout_s,
-            dimse_timeout_s=dicom.dimse_timeout_s,
-            network_idle_timeout_s=dicom.network_idle_timeout_s,
-            pdu_deadline_s=dicom.pdu_deadline_s,
-            disk_reserve_bytes=settings.storage.reserve_mb << 20,
-        ),
+        receive_settings(settings),
         intake.take,
         intake.note_refusal,
         intake.note_association,

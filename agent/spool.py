@@ -51,6 +51,19 @@ def take_spool(spool: Path) -> int:
     return descriptor
 
 
+def share_spool(spool: Path) -> int:
+    """Locks the spool for one role that runs by itself; several may. Raises SpoolInUse beside a supervised agent."""
+    descriptor = os.open(spool / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SpoolInUse(
+            f"an agent with all roles uses the spool {spool}: stop it before running single roles"
+        ) from None
+    return descriptor
+
+
 def new_place(kind: str, suffix: str) -> Path:
     """A fresh path below ``kind``, relative to the spool; never made of received text."""
     name = uuid.uuid4().hex

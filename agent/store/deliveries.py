@@ -239,6 +239,11 @@ def listed(
     return list(connection.execute(query))
 
 
+def states_of(connection: Connection, study_id: int) -> list[str]:
+    """The state of each delivery of a study."""
+    return list(connection.execute(select(delivery.c.state).where(delivery.c.study_id == study_id)).scalars())
+
+
 def retry_now(connection: Connection, delivery_id: int, actor: str, now: Moment) -> bool:
     """pending | rejected | cancelled -> pending, due at once. False from any other state."""
     return _by_hand(

@@ -102,6 +102,13 @@ def newest_artifact(connection: Connection, study_id: int, kind: str) -> Row[Any
     ).one_or_none()
 
 
+def newest(connection: Connection, study_id: int) -> Row[Any] | None:
+    """The result of the newest revision that has one."""
+    return connection.execute(
+        select(result).where(result.c.study_id == study_id).order_by(result.c.revision.desc()).limit(1)
+    ).one_or_none()
+
+
 def newest_sent(connection: Connection, study_id: int) -> Row[Any] | None:
     """The newest result of a study that went out."""
     return connection.execute(

@@ -1,0 +1,41 @@
+"""``firstread ...``: the commands, in the order in which a site meets them."""
+
+from __future__ import annotations
+
+import typer
+
+from firstread.agent.commands import bundles, outbox, service, studies
+
+app = typer.Typer(
+    name="firstread",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Reads chest radiographs first, so that a radiologist sees the worrisome ones first. Not a medical device. "
+    "Exit codes: 0 done, 1 failed or a problem was found, 2 wrong usage or settings, 3 another agent runs.",
+)
+
+app.command()(service.demo)
+app.command()(service.init)
+app.add_typer(service.config_app, name="config")
+app.command()(service.run)
+app.command("studies")(studies.list_studies)
+app.command("study")(studies.show_study)
+app.command("sr")(studies.show_sr)
+app.command("oru")(studies.show_oru)
+app.command()(studies.replay)
+app.add_typer(outbox.app, name="deliveries")
+app.add_typer(bundles.app, name="models")
+app.command()(service.send)
+app.command()(service.echo)
+app.add_typer(service.db_app, name="db")
+app.command()(service.password)
+
+
+def main() -> None:
+    """Entry of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

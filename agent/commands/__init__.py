@@ -1,0 +1,1 @@
+"""The commands of ``firstread``, grouped by who uses them; each is one call into the rooms."""
