@@ -6,13 +6,13 @@ import numpy as np
 
 from firstread.models.phantoms import anatomy as body
 from firstread.models.phantoms.anatomy import Anatomy
-from firstread.models.phantoms.canvas import Canvas, Points, ribbon, smooth_outline
+from firstread.models.phantoms.canvas import Canvas, Points, Stroke, ribbon, smooth_outline
 from firstread.models.phantoms.devices import draw_devices
 from firstread.models.phantoms.lesions import DRAW, Lungs
 from firstread.models.phantoms.spec import Image, PhantomSpec
-from firstread.models.phantoms.vessels import lung_vessels
+from firstread.models.phantoms.vessels import lung_vessels, twigs
 
-AIR = 0.62
+AIR = 0.6
 """Attenuation that a full depth of lung takes away, on a usual film; the whole trunk is 1."""
 
 
@@ -32,19 +32,21 @@ def _lungs(canvas: Canvas, anatomy: Anatomy, rng: np.random.Generator) -> Lungs:
     air = (depth * height * edge * space).astype(np.float32)
     for side in (-1.0, 1.0):  # lung behind the dome still shows through, fading downwards
         air *= 1 - 0.25 * canvas.glow(side * 0.5, anatomy.dome_of(side) + 0.05, 0.5, 0.12)
-    strokes = []
+    strokes: list[Stroke] = []
     for side in (-1.0, 1.0):
         lift = 0.03 if side > 0 else -0.01
-        strokes += lung_vessels(rng, side, (side * 0.24, anatomy.hilum_y - lift), anatomy.dome_of(side))
+        hilum = (side * 0.24, anatomy.hilum_y - lift)
+        strokes += lung_vessels(rng, side, hilum, anatomy.dome_of(side))
+        strokes += twigs(rng, side, hilum, anatomy.dome_of(side), 220)
     strokes.sort(key=lambda stroke: stroke[4])
     vessels = canvas.strokes(strokes)
     vessels = 0.62 * canvas.blur(vessels, 0.006) + 0.4 * canvas.blur(vessels, 0.035)
     for side in (-1.0, 1.0):
         lift = 0.04 if side > 0 else 0.0
-        vessels += np.float32(0.6) * canvas.glow(side * 0.28, anatomy.hilum_y - lift, 0.1, 0.16)
-        vessels += np.float32(0.4) * canvas.glow(side * 0.31, anatomy.hilum_y + 0.2, 0.055, 0.18)
+        vessels += np.float32(0.7) * canvas.glow(side * 0.29, anatomy.hilum_y - lift, 0.1, 0.15)
+        vessels += np.float32(0.5) * canvas.glow(side * 0.32, anatomy.hilum_y + 0.2, 0.06, 0.19)
     reach = np.clip((1 - across) / 0.16, 0.0, 1.0)
-    mottle = 0.03 * canvas.texture(rng, 0.05) + 0.03 * canvas.texture(rng, 0.022) + 0.03 * canvas.texture(rng, 0.25)
+    mottle = 0.045 * canvas.texture(rng, 0.05) + 0.05 * canvas.texture(rng, 0.022) + 0.03 * canvas.texture(rng, 0.25)
     return Lungs(
         space=space,
         air=air,
@@ -60,10 +62,10 @@ def _ribs(canvas: Canvas, anatomy: Anatomy) -> Image:
         for side in (-1.0, 1.0):
             back, front = body.rib(anatomy, number, side)
             wide = anatomy.rib_width * (1.0 if number > 1 else 1.25)
-            posterior += [(ribbon(back, wide), 220), (ribbon(back - (0, 0.007), wide * 0.68), 140)]
+            posterior += [(ribbon(back, wide), 220), (ribbon(back - (0, 0.005), wide * 0.74), 125)]
             if number < 9:
                 swell = np.linspace(1.0, 1.35, len(front))
-                anterior += [(ribbon(front, wide * swell), 140), (ribbon(front, wide * 0.72 * swell), 90)]
+                anterior += [(ribbon(front, wide * swell), 140), (ribbon(front, wide * 0.77 * swell), 80)]
     return canvas.polygons(posterior) + canvas.polygons(anterior)
 
 
@@ -169,6 +171,7 @@ def frontal_chest(canvas: Canvas, anatomy: Anatomy, spec: PhantomSpec) -> tuple[
         shown[lesion.label] = np.maximum(shown.get(lesion.label, np.float32(0.0)), where)
     trunk = _trunk(canvas, anatomy)
     planes = tissue_rng.normal(0.0, 1.0)
+    spine_shade = tissue_rng.uniform(0.05, 0.13)
     trunk *= 1 + 0.02 * canvas.texture(tissue_rng, 0.35) + 0.012 * canvas.texture(tissue_rng, 0.12)
     inside = np.clip(trunk * 3, 0, 1)
     heart_mask = canvas.mask(body.heart_outline(anatomy))
@@ -183,7 +186,7 @@ def frontal_chest(canvas: Canvas, anatomy: Anatomy, spec: PhantomSpec) -> tuple[
     # scatter and beam hardening: bone stands out over air, and hardly over the abdomen
     clear = 0.4 + 0.6 * np.clip(lungs.air * (1 - 0.6 * central) * 1.6, 0, 1)
     bones = 0.13 * _ribs(canvas, anatomy) * clear + 0.15 * _shoulders(canvas, anatomy)
-    bones = canvas.blur((bones + 0.15 * _spine(canvas, anatomy)).astype(np.float32), 0.008)
+    bones = canvas.blur((bones + spine_shade * _spine(canvas, anatomy)).astype(np.float32), 0.008)
     soft = trunk - (AIR + 0.035 * planes) * lung - gas - airway
     if anatomy.breast:
         soft = soft + _breasts(canvas, anatomy) * inside

@@ -74,10 +74,11 @@ def expose(attenuation: Image, spec: PhantomSpec) -> Image:
     level = np.float32(0.011 * spec.noise * dose)
     noisy = attenuation + grain * level * (0.35 + 1.1 * np.clip(attenuation, 0, 1.2))
     middle = np.float32(0.6 - 0.13 * spec.exposure)
-    slope = np.float32(4.6 * spec.contrast)
+    slope = np.float32(4.4 * spec.contrast)
+    glare = np.float32(0.012 + 0.14 * rng.beta(1.0, 3.0))  # light that reaches the detector past the body
     dark, bright = (1 / (1 + np.exp(-slope * (level_ - middle))) for level_ in (0.0, 1.45))
     grey = 1 / (1 + np.exp(-slope * (noisy - middle)))
-    film: Image = np.clip((grey - dark) / (bright - dark) * 0.97 + 0.012, 0.0, 1.0).astype(np.float32)
+    film: Image = np.clip((grey - dark) / (bright - dark) * (0.98 - glare) + glare, 0.0, 1.0).astype(np.float32)
     return film
 
 

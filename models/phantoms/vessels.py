@@ -56,7 +56,18 @@ def lung_vessels(rng: np.random.Generator, side: float, hilum: tuple[float, floa
     ):
         angle = outward + float(rng.normal(0.0, 0.12))
         heading = angle if side > 0 else np.pi - angle
-        start = (hilum[0] + side * 0.02, hilum[1] + 0.1 * np.sin(angle))
+        start = (hilum[0] + side * 0.03 * np.cos(outward), hilum[1] + 0.17 * np.sin(angle))
         scale = (dome / 1.5) * float(rng.uniform(0.85, 1.15))
         strokes += branches(rng, start, heading, wide, length=reach * scale, levels=3, grey=210)
     return sorted(strokes, key=lambda stroke: stroke[4])
+
+
+def twigs(rng: np.random.Generator, side: float, hilum: tuple[float, float], dome: float, count: int) -> list[Stroke]:
+    """The finest visible vessels of one lung: short strokes that lead away from the hilum."""
+    x = side * rng.uniform(0.25, 0.95, count)
+    y = rng.uniform(0.05, dome, count)
+    angle = np.arctan2(y - hilum[1], x - hilum[0]) + rng.normal(0.0, 0.45, count)
+    length = rng.uniform(0.05, 0.13, count)
+    ends = (x, y, x + length * np.cos(angle), y + length * np.sin(angle))
+    rows = np.stack([*ends, rng.uniform(0.005, 0.011, count)], axis=1).tolist()
+    return [(x0, y0, x1, y1, width, 170) for x0, y0, x1, y1, width in rows]
