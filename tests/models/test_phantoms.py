@@ -11,10 +11,12 @@ import pytest
 from firstread.models.findings import LABELS
 from firstread.models.phantoms import (
     DRAWABLE,
+    NON_CHEST,
     Lesion,
     PhantomError,
     PhantomSpec,
     draw,
+    draw_non_chest,
     random_spec,
     training_phantom,
     training_phantoms,
@@ -168,3 +170,19 @@ def test_a_large_film_is_drawn_in_good_time() -> None:
     begun = time.process_time()
     draw(random_spec(np.random.default_rng(2), ("Mass",), (2048, 2048)))
     assert time.process_time() - begun < 4.0  # 0.8 s on an idle core; the margin is for shared ones
+
+
+@pytest.mark.parametrize("kind", NON_CHEST)
+def test_a_picture_of_no_chest_is_drawn_in_any_shape_and_again_the_same(kind: str) -> None:
+    image = draw_non_chest(kind, 3, (91, 140))
+    assert image.shape == (91, 140)
+    assert image.dtype == np.float32
+    assert image.min() >= 0
+    assert image.max() <= 1
+    assert np.array_equal(image, draw_non_chest(kind, 3, (91, 140)))
+    assert not np.array_equal(image, draw_non_chest(kind, 4, (91, 140)))
+
+
+def test_an_unknown_kind_of_picture_is_refused() -> None:
+    with pytest.raises(PhantomError, match="choose among hand"):
+        draw_non_chest("foot", 1)
