@@ -59,7 +59,7 @@ def build_report(
         notes,
     )
     document = Comprehensive3DSR(
-        evidence=_evidence(assessment, [outcome for outcome, _ in films]),
+        evidence=[_stand_in(assessment)],
         content=content.hollow_root(),
         series_instance_uid=series_instance_uid,
         series_number=settings.sr_series_number,
@@ -75,7 +75,10 @@ def build_report(
         specific_character_set="ISO_IR 192",
     )
     document.ContentSequence = tree.ContentSequence
-    if not films:
+    document.pop("ContributingEquipmentSequence", None)  # highdicom writes the time of day into it
+    if films:
+        document.CurrentRequestedProcedureEvidenceSequence = [_evidence(assessment, [film for film, _ in films])]
+    else:
         del document.CurrentRequestedProcedureEvidenceSequence
     apply_common_modules(
         document,
@@ -118,21 +121,39 @@ def _procedure(assessment: Assessment) -> Code:
     return concepts.CHEST_RADIOGRAPHY if assessment.analysed else concepts.IMAGING_PROCEDURE
 
 
-def _evidence(assessment: Assessment, outcomes: Sequence[ImageOutcome]) -> list[Dataset]:
-    """What highdicom wants of each image, and no patient: it would log a name that it thinks odd."""
-    evidence = []
-    for outcome in outcomes or [ImageOutcome("1.2", "1.2", "1.2")]:
-        item = Dataset()
-        item.StudyInstanceUID = assessment.study_instance_uid
-        item.SeriesInstanceUID = outcome.series_instance_uid
-        item.SOPInstanceUID = outcome.sop_instance_uid
-        item.SOPClassUID = outcome.sop_class_uid
-        for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
-            setattr(item, keyword, "")
-        item.PatientName = "^"
-        item.StudyDate = item.StudyTime = None
-        evidence.append(item)
-    return evidence
+def _stand_in(assessment: Assessment) -> Dataset:
+    """The image that highdicom insists on: of no patient, whose name it would log where it thinks it odd.
+
+    It also raises on images of a class that it does not know, so the real ones are listed by _evidence().
+    """
+    item = Dataset()
+    item.StudyInstanceUID = assessment.study_instance_uid
+    item.SeriesInstanceUID = item.SOPInstanceUID = "1.2"
+    item.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
+        setattr(item, keyword, "")
+    item.PatientName = "^"
+    item.StudyDate = item.StudyTime = None
+    return item
+
+
+def _evidence(assessment: Assessment, outcomes: Sequence[ImageOutcome]) -> Dataset:
+    """Item of the Current Requested Procedure Evidence Sequence: the study's images by series (PS3.3 C.17.2.3)."""
+    study = Dataset()
+    study.StudyInstanceUID = assessment.study_instance_uid
+    by_series: dict[str, list[Dataset]] = {}
+    for outcome in outcomes:
+        reference = Dataset()
+        reference.ReferencedSOPClassUID = outcome.sop_class_uid
+        reference.ReferencedSOPInstanceUID = outcome.sop_instance_uid
+        by_series.setdefault(outcome.series_instance_uid, []).append(reference)
+    study.ReferencedSeriesSequence = []
+    for series_instance_uid, references in by_series.items():
+        series = Dataset()
+        series.SeriesInstanceUID = series_instance_uid
+        series.ReferencedSOPSequence = references
+        study.ReferencedSeriesSequence.append(series)
+    return study
 
 
 def _requested(assessment: Assessment, source: Source) -> list[Dataset]:

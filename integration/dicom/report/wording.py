@@ -85,21 +85,41 @@ def summary(assessment: Assessment) -> list[str]:
         for finding in in_reading_order(assessment)
         if finding.label != NO_FINDING and is_present(finding, assessment)
     ]
-    assessed = [f for f in assessment.findings if f.label != NO_FINDING and is_assessed(f)]
     if present:
         listed = ", ".join(
             f"{_display(finding.label)} {number(finding.probability or 0, finding.threshold)}"
             + (" (experimental)" if finding.experimental else "")
             for finding in present
         )
-        return [f"Above the operating point: {listed}."]
-    if not assessed:
+        sentences = [f"Above the operating point: {listed}."]
+    else:
+        sentences = [*_none_above(assessment), NOT_EXHAUSTIVE]
+    return [*sentences, *_left_out(assessment)]
+
+
+def _none_above(assessment: Assessment) -> list[str]:
+    compared = [f for f in assessment.findings if _is_pathology(f) and is_assessed(f) and f.threshold is not None]
+    if not compared:
         return ["None of the findings could be assessed."]
-    sentences = [f"None of the {len(assessed)} assessed findings is above its operating point.", NOT_EXHAUSTIVE]
-    left_out = [f for f in assessment.findings if f.label != NO_FINDING and not is_assessed(f)]
-    if left_out:
-        sentences.insert(1, f"Not assessed: {', '.join(_display(finding.label) for finding in left_out)}.")
+    if len(compared) == 1:
+        return ["The one assessed finding is not above its operating point."]
+    return [f"None of the {len(compared)} assessed findings is above its operating point."]
+
+
+def _left_out(assessment: Assessment) -> list[str]:
+    """What the sentences before do not speak of: a reader must not take silence for an answer."""
+    sentences = []
+    missing = [_display(f.label) for f in assessment.findings if _is_pathology(f) and not is_assessed(f)]
+    if missing:
+        sentences.append(f"Not assessed: {', '.join(missing)}.")
+    unread = sum(image.reason is not None for image in assessment.images)
+    if unread:
+        sentences.append(f"{unread} of {len(assessment.images)} images not analysed.")
     return sentences
+
+
+def _is_pathology(finding: FindingResult) -> bool:
+    return finding.label != NO_FINDING
 
 
 def finding_comments(finding: FindingResult, assessment: Assessment) -> list[str]:
