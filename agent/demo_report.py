@@ -108,18 +108,18 @@ class DemoList:
         was = {one.id: rank for rank, one in enumerate(self.arrivals(), 1)}
         lines = []
         for placed, one in self.placed():
-            findings = [finding for finding in (one.result.findings if one.result else ()) if finding.above]
+            findings = [finding for finding in (one.result.findings if one.result else ()) if finding.present]
             words = ", ".join(
                 f"{FINDING_BY_LABEL[f.label].display} {f.probability:.2f}"
                 for f in findings
                 if f.probability is not None and f.label in FINDING_BY_LABEL
             )
-            if one.result is not None and one.result.reason_text:
-                words = f"not analysed: {one.result.reason_text}"
+            if one.result is not None and one.result.reason:
+                words = f"not analysed: {one.result.reason.text}"
             words = words or "none of the assessed findings above threshold"
             lines.append(
-                f"{placed.rank:3d}  was {was[one.id]:2d}  {placed.priority.name:<8} {one.identity.accession_number:<16} "
-                f"{_patient(one):<24} {words}"
+                f"{placed.rank:3d}  was {was[one.id]:2d}  {placed.priority.name:<8} "
+                f"{one.identity.accession_number:<16} {_patient(one):<24} {words}"
             )
         return "\n".join(lines)
 

@@ -38,13 +38,15 @@ class StandInPacs:
 
     def _keep(self, received: ReceivedInstance) -> StoreStatus:
         kind = "sr" if received.sop_class_uid.startswith(_SR) else "heatmap"
-        names = [
-            hashlib.sha256(uid.encode()).hexdigest()[:12]
-            for uid in (received.study_instance_uid, received.sop_instance_uid)
-        ]
-        target = self._folder / names[0] / f"{kind}-{names[1]}.dcm"
+        study, instance = _name(received.study_instance_uid), _name(received.sop_instance_uid)
+        target = self._folder / study / f"{kind}-{instance}.dcm"
         target.parent.mkdir(parents=True, exist_ok=True)
         received.path.rename(target)
         with self._lock:
             self._kept.setdefault(received.study_instance_uid, {})[kind] = target
         return SUCCESS
+
+
+def _name(uid: str) -> str:
+    """A file name for a received UID: paths are never made of received text."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:12]
