@@ -122,9 +122,12 @@ class MllpClient:
                 break
             if not chunk:
                 raise _ConnectionLost(f"{self._place} closed the connection without an answer" + (last and f"; {last}"))
-            for answer in decoder.feed(chunk):
+            answers = decoder.feed(chunk)
+            for number, answer in enumerate(answers, start=1):
                 outcome = read_acknowledgement(answer, control_id, self._judgements)
                 if outcome.kind is not AckKind.NOT_OURS:
+                    if number < len(answers) or decoder.half_a_message:
+                        self._drop()  # more than one answer: out of step, as with unasked bytes
                     return outcome
                 log.warning("mllp.answer_not_ours", host=self._host, port=self._port, why=outcome.text)
                 last = outcome.text

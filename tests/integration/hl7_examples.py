@@ -96,7 +96,9 @@ def segments(message: bytes, name: str) -> list[list[str]]:
     return [line.split("|") for line in lines(message) if line.startswith(name + "|")]
 
 
-def order(*more: str, header: str = "ORM^O01^ORM_O01", charset: str = "UNICODE UTF-8", orc: str = "ORC|NW|PL-1|FI-1") -> bytes:
+def order(
+    *more: str, header: str = "ORM^O01^ORM_O01", charset: str = "UNICODE UTF-8", orc: str = "ORC|NW|PL-1|FI-1"
+) -> bytes:
     """An order as a RIS sends it: header, patient, visit, ORC, and the segments in ``more``."""
     return "".join(
         line + "\r"

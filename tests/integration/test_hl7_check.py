@@ -37,7 +37,11 @@ from tests.integration.hl7_examples import oru
         (b"NTE|2|L|one of", b"NTE|2|L|one\\of", "NTE[2]-3 holds an escape character"),
         (b"|1.0.0|", b"|1^0|", "OBX[21]-5 has 2 components, ST at most 1"),
         (b"S^Stat^HL70485\r", b"R^Routine^HL70485\r", "TQ1-9 says routine"),
-        (b"|1|PL-1|FI-1|RXTHPA^Thorax p.a. Bett^99RIS||", b"|1|PL-1|FI-1|RXTHPA^Thorax p.a. Bett^99RIS|R|", "OBR-5 says"),
+        (
+            b"|1|PL-1|FI-1|RXTHPA^Thorax p.a. Bett^99RIS||",
+            b"|1|PL-1|FI-1|RXTHPA^Thorax p.a. Bett^99RIS|R|",
+            "OBR-5 says",
+        ),
         (b"lateral view|", b"lateral\x09view|", "control characters in the text: 09"),
         (b"PV1||E\r", b"PV1||E\r\r", "an empty segment"),
     ],

@@ -61,7 +61,9 @@ def test_a_site_has_its_own_words_for_priorities() -> None:
         ({"abnormal_flags": {Priority.URGENT: "A"}}, "abnormal_flags"),
     ],
 )
-def test_a_mapping_that_could_not_be_sent_is_refused_by_the_setting_s_name(wrong: dict[str, object], named: str) -> None:
+def test_a_mapping_that_could_not_be_sent_is_refused_by_the_setting_s_name(
+    wrong: dict[str, object], named: str
+) -> None:
     with pytest.raises(UnbuildableMessage, match=named):
         Hl7Mapping(**wrong)  # type: ignore[arg-type]
 
@@ -85,7 +87,9 @@ def test_a_missing_accession_leaves_the_field_empty_and_the_study_uid_speaks() -
 
 def test_an_accession_beyond_its_vr_travels_as_received_and_where_the_site_wants_it() -> None:
     long = "2026-0001-" + "7" * 46
-    obr = segments(oru(study=replace(STUDY, accession_number=long), mapping=Hl7Mapping(accession_place=("OBR-3",))), "OBR")
+    obr = segments(
+        oru(study=replace(STUDY, accession_number=long), mapping=Hl7Mapping(accession_place=("OBR-3",))), "OBR"
+    )
     assert (obr[0][3], obr[0][18]) == (long, "")
 
 
@@ -162,7 +166,9 @@ def test_an_identifier_that_a_character_set_lacks_is_refused_and_a_name_is_not()
 def test_procedures_without_a_code_get_ours_with_the_study_s_description() -> None:
     bare = replace(STUDY, procedure_code="", procedure_meaning="", procedure_scheme="")
     assert segments(oru(study=bare), "OBR")[0][4] == "STUDY^Thorax p.a.^99FIRSTREAD"
-    assert segments(oru(study=replace(bare, study_description="")), "OBR")[0][4] == "STUDY^Radiographic study^99FIRSTREAD"
+    assert (
+        segments(oru(study=replace(bare, study_description="")), "OBR")[0][4] == "STUDY^Radiographic study^99FIRSTREAD"
+    )
 
 
 def test_training_messages_say_so() -> None:

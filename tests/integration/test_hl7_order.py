@@ -19,14 +19,16 @@ IPC = "IPC|ACC-9^RIS|RP-1|1.2.840.1.9^RIS|SPS-1|CR"
 
 
 def test_a_new_order_in_orm_is_read_whole() -> None:
-    told = parse_order(order("TQ1|1||||||||S^STAT^HL70485", OBR, ZDS, orc="ORC|NW|PL-1^RIS|FI-1^RIS||SC||||20260102030000"))
+    told = parse_order(
+        order("TQ1|1||||||||S^STAT^HL70485", OBR, ZDS, orc="ORC|NW|PL-1^RIS|FI-1^RIS||SC||||20260102030000")
+    )
     assert told.kind is OrderKind.NEW
     assert (told.control, told.order_status, told.message_control_id) == ("NW", "SC", "CTL-1")
     assert (told.placer_order_number, told.filler_order_number, told.accession_number) == ("PL-1", "FI-1", "ACC-1")
     assert told.study_instance_uid == "1.2.840.1.5"
     assert told.ordered_priority is Priority.STAT
     assert (told.procedure_code, told.procedure_text, told.procedure_scheme) == ("RXTHPA", "Thorax p.a.", "99RIS")
-    assert told.ordered_at == datetime(2026, 1, 2, 3, 0, 0)  # noqa: DTZ001 - as sent, without a zone
+    assert told.ordered_at == datetime(2026, 1, 2, 3, 0, 0)  # as sent, without a zone
     patient = told.patient
     assert (patient.patient_id, patient.issuer_of_patient_id) == ("P-4711", "HOSP")
     assert patient.patient_name == "Müller^Änne^Maria^Dr^MD"
@@ -112,7 +114,7 @@ def test_a_site_s_own_place_for_the_accession_is_asked() -> None:
 
 
 def test_the_medical_record_number_is_chosen_among_identifiers() -> None:
-    message = order(OBR).replace(b"P-4711^^^HOSP^MR", "999^^^AOK^NI~P-4711^^^HOSP&1.2.3&ISO^MR".encode())
+    message = order(OBR).replace(b"P-4711^^^HOSP^MR", b"999^^^AOK^NI~P-4711^^^HOSP&1.2.3&ISO^MR")
     patient = parse_order(message).patient
     assert (patient.patient_id, patient.issuer_of_patient_id) == ("P-4711", "HOSP&1.2.3&ISO")
 

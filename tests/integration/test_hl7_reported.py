@@ -11,7 +11,7 @@ from firstread.integration.hl7.mapping import Hl7Mapping
 from firstread.integration.hl7.order import parse_result, parse_results
 from firstread.models.findings import LABELS, NO_FINDING, ReasonCode
 from firstread.models.prediction import Priority, Reason
-from tests.integration.hl7_examples import MODEL, NOT_ANALYSED, NOW, QUIET, RAISED, STUDY, oru, order
+from tests.integration.hl7_examples import MODEL, NOT_ANALYSED, NOW, QUIET, RAISED, STUDY, order, oru
 
 REPORT = (
     "OBR|1|PL-1|FI-1|RXTHPA^Thorax p.a.^99RIS|||20260102|||||||||||ACC-1||||20260102080000||RAD|{status}",
@@ -76,7 +76,14 @@ def test_another_sender_s_own_place_is_read_where_the_site_names_it() -> None:
 
 @pytest.mark.parametrize(
     ("status", "final", "cancelled"),
-    [("F", True, False), ("C", True, False), ("P", False, False), ("R", False, False), ("X", False, True), ("", False, False)],
+    [
+        ("F", True, False),
+        ("C", True, False),
+        ("P", False, False),
+        ("R", False, False),
+        ("X", False, True),
+        ("", False, False),
+    ],
 )
 def test_a_report_ends_the_study_only_when_it_is_final(status: str, final: bool, cancelled: bool) -> None:
     told = parse_result(report(status))
