@@ -7,11 +7,11 @@ import re
 import socket
 import time
 import uuid
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from pynetdicom.acse import ACSE
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation
 
@@ -215,15 +215,23 @@ class AcceptedAssociation(EventDrivenAssociation):
             refusal=refusal,
         )
 
-    def _serve_request(self, message: object, context_id: int) -> None:
+    def _serve_request(self, message: Any, context_id: int) -> None:
         if not isinstance(message, IncomingInstance):
-            super()._serve_request(message, context_id)
+            self._serve_other(message, context_id)
         elif context_id not in self._accepted_cx:
             message.sink.discard()
             self.dul.ended_by = f"C-STORE in presentation context {context_id}, which was not accepted"
             self.abort()
         else:
             self._serve_store(message)
+
+    def _serve_other(self, message: Any, context_id: int) -> None:
+        """C-ECHO; what is no service of ours ends the association, because nobody waits for ever then."""
+        if not message.is_valid_request or not isinstance(message, C_ECHO):
+            self.dul.ended_by = f"{message.msg_type} is no service of this node"
+            self.abort()
+            return
+        super()._serve_request(message, context_id)
 
     def _serve_store(self, incoming: IncomingInstance) -> None:
         command, sink = incoming.command, incoming.sink

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -60,6 +61,7 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
         self._command = bytearray()
         self._incoming: IncomingInstance | None = None
         self._other_left: int | None = None
+        self._deadline: float | None = None
 
     @property
     def receiving(self) -> IncomingInstance | None:
@@ -96,6 +98,8 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
         elif self._incoming is not None:
             if context_id != self._incoming.command.context_id:
                 raise BadMessage("data set in another presentation context than its command")
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                raise BadMessage(f"a data set took longer than {self.dimse_timeout:g} s")
             self._incoming.sink.write(content)
             if control & _LAST:
                 self._deliver()
@@ -132,6 +136,7 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
             sink = self._open_sink(command)
             if sink is not None:
                 self._incoming = IncomingInstance(command, sink)
+                self._deadline = None if self.dimse_timeout is None else time.monotonic() + self.dimse_timeout
                 if not has_data_set:
                     self._deliver()
                 return

@@ -75,8 +75,10 @@ class PduStream:
         return pdu_type, pdu
 
     def discard(self) -> bool:
-        """Throws away what has come; True when the peer has closed."""
-        self._start = self._end = 0
+        """Throws away what has come; True when the peer has closed. Waits only when nothing was buffered."""
+        if self.buffered:
+            self._start = self._end = 0
+            return False
         try:
             return self._connection.recv_into(self._buffer) == 0
         except (ssl.SSLWantReadError, BlockingIOError):
