@@ -42,9 +42,10 @@ def smooth_outline(points: Sequence[tuple[float, float]], *, closed: bool = True
 
 def ribbon(centre: Points, width: float | Points) -> Points:
     """Outline of a band of ``width`` (thorax units) around an open curve."""
-    along = np.gradient(centre, axis=0)
-    normal = np.stack([-along[:, 1], along[:, 0]], axis=1)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    along = np.empty_like(centre)
+    along[1:-1], along[0], along[-1] = centre[2:] - centre[:-2], centre[1] - centre[0], centre[-1] - centre[-2]
+    length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)
+    normal = np.stack([-along[:, 1] / length, along[:, 0] / length], axis=1)
     half = np.broadcast_to(np.asarray(width) / 2, (len(centre),))[:, None]
     return np.concatenate([centre + normal * half, (centre - normal * half)[::-1]])
 
@@ -121,7 +122,7 @@ class Canvas:
         sigma_px = sigma * self.scale
         if sigma_px < 0.6:
             return layer
-        step = max(1, min(int(sigma_px / 2), min(self.rows, self.columns) // 24))
+        step = max(1, min(int(sigma_px / 1.3), min(self.rows, self.columns) // 24))
         if step == 1:
             soft_enough: Image = ndimage.gaussian_filter(layer, sigma_px, mode="nearest", truncate=2.5)
             return soft_enough

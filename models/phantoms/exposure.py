@@ -71,7 +71,7 @@ def expose(attenuation: Image, spec: PhantomSpec) -> Image:
     if max(rows, columns) > 700:  # the detector spreads light over neighbours: noise is not white
         grain = 0.5 * grain + 0.35 * np.roll(grain, 1, axis=0) + 0.35 * np.roll(grain, 1, axis=1)
     dose = np.sqrt(max(rows, columns) / 512)
-    level = np.float32(0.011 * spec.noise * dose)
+    level = np.float32(0.005 * spec.noise * dose)
     noisy = attenuation + grain * level * (0.35 + 1.1 * np.clip(attenuation, 0, 1.2))
     middle = np.float32(0.6 - 0.13 * spec.exposure)
     slope = np.float32(4.4 * spec.contrast)

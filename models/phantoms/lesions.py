@@ -109,7 +109,7 @@ def _round(canvas: Canvas, anatomy: Anatomy, lesion: Lesion, rng: np.random.Gene
     ball = canvas.zeros()
     ball[rows, columns] = np.clip(1 - (across**2 + down**2) / (radius * shape) ** 2, 0.0, 1.0) ** 0.55
     ball = canvas.blur(ball, max(0.012, 0.06 * radius))
-    depth = 0.22 + 2.6 * radius if lesion.label == "Nodule" else min(0.85, 0.42 + 1.2 * radius)
+    depth = 0.28 + 3.0 * radius if lesion.label == "Nodule" else min(0.85, 0.42 + 1.2 * radius)
     shown = ball * lungs.space
     lungs.opacity += shown * np.float32(depth * (0.35 + 0.5 * lesion.strength))
     return shown

@@ -127,13 +127,13 @@ def random_lesion(rng: np.random.Generator, label: str) -> Lesion:
     if label == "Pneumothorax":
         return Lesion(label, 0.5 + 0.4 * side, 0.2, float(rng.uniform(0.14, 0.5)), strength)
     if label == "Effusion":
-        return Lesion(label, 0.5 + 0.4 * side, 0.95, float(rng.uniform(0.16, 0.5)), strength)
+        return Lesion(label, 0.5 + 0.4 * side, 0.95, float(rng.uniform(0.2, 0.52)), strength)
     if label == "Cardiomegaly":
         return Lesion(label, 0.55, 0.75, float(rng.uniform(0.57, 0.72)), strength)
     x = 0.5 + side * float(rng.uniform(0.2, 0.37))
     if label == "Consolidation":
         return Lesion(label, x, float(rng.uniform(0.3, 0.85)), float(rng.uniform(0.18, 0.36)), strength)
-    size = rng.uniform(0.12, 0.28) if label == "Mass" else rng.uniform(0.04, 0.09)
+    size = rng.uniform(0.12, 0.28) if label == "Mass" else rng.uniform(0.045, 0.095)
     return Lesion(label, x, float(rng.uniform(0.25, 0.8)), float(size), strength)
 
 
