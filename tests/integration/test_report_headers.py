@@ -67,6 +67,12 @@ def test_an_accession_number_that_is_too_long_is_left_empty_because_a_cut_one_is
     assert encoded.notes == ("AccessionNumber (0008,0050) has 56 characters where 16 are allowed: left empty",)
 
 
+def test_a_weight_of_zero_is_no_weight() -> None:
+    document = parsed(report(positive(), with_raw(PatientWeight=b"0", PatientSize=b"1.7 ")))
+    assert "PatientWeight" not in document
+    assert document.PatientSize == 1.7
+
+
 def test_text_that_is_too_long_is_cut() -> None:
     encoded = report(positive(), with_raw(StudyDescription=b"x" * 70))
     assert parsed(encoded).StudyDescription == "x" * 64

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from firstread.integration.dicom.report.header import Header, read_header
-from firstread.integration.dicom.report.values import is_uid
+from firstread.integration.dicom.report.values import is_uid, number_in
 from firstread.models.findings import Code
 
 # Patient (PS3.3 C.7.1.1), General Study (C.7.2.1) and Patient Study (C.7.2.2), Type 2: present though empty.
@@ -43,6 +43,9 @@ _TYPE_3 = (
     "AdmissionID",
     "PatientSpeciesDescription",
 )
+_MEASURES = ("PatientSize", "PatientWeight")
+"""Of which some senders write 0 where they do not know."""
+
 _TYPE_3_SEVERAL = (
     "OtherPatientNames",
     "PhysiciansOfRecord",
@@ -78,6 +81,7 @@ _IMAGE = (
     "DeidentificationMethod",
     "PatientBreedDescription",
     "ResponsiblePerson",
+    "ResponsiblePersonRole",
     "ResponsibleOrganization",
     "PatientSexNeutered",
     "ProcedureCodeSequence",
@@ -187,7 +191,7 @@ def _patient_study(header: Header) -> Dataset:
         modules.PatientSex = ""
     for keyword in _TYPE_3:
         value = header.mended(keyword)
-        if value:
+        if value and not (keyword in _MEASURES and not (number_in(value) or 0) > 0):
             setattr(modules, keyword, value)
     for keyword in _TYPE_3_SEVERAL:
         values = header.mended_values(keyword)
@@ -216,12 +220,14 @@ def _add_animal(header: Header, modules: Dataset) -> None:
     modules.PatientBreedDescription = header.mended("PatientBreedDescription")
     modules.PatientBreedCodeSequence = []
     modules.BreedRegistrationSequence = []
-    modules.ResponsiblePerson = header.mended("ResponsiblePerson")
+    role = header.mended("ResponsiblePersonRole")
+    person = header.mended("ResponsiblePerson")
+    modules.ResponsiblePerson = person if role else ""
+    if modules.ResponsiblePerson:
+        modules.ResponsiblePersonRole = role
     modules.ResponsibleOrganization = header.mended("ResponsibleOrganization")
     neutered = header.mended("PatientSexNeutered")
     modules.PatientSexNeutered = neutered if neutered in ("ALTERED", "UNALTERED") else ""
-    if modules.ResponsiblePerson:
-        modules.ResponsiblePersonRole = "OWNER"
 
 
 def _add_sequences(header: Header, modules: Dataset) -> None:
