@@ -14,7 +14,7 @@ from types import TracebackType
 import structlog
 
 from firstread.integration.hl7.acknowledge import AckKind, AckOutcome, read_acknowledgement
-from firstread.integration.hl7.framing import FrameDecoder, FramingError, frame
+from firstread.integration.hl7.framing import LAST_BYTE_S, FrameDecoder, FramingError, frame
 from firstread.integration.hl7.mllp_server import MllpServer
 
 __all__ = ["AckKind", "AckOutcome", "MllpClient", "MllpServer", "ProbeOutcome", "probe"]
@@ -115,14 +115,14 @@ class MllpClient:
         decoder = FrameDecoder(MAX_ANSWER_BYTES)
         last = ""
         while (left := deadline - time.monotonic()) > 0:
-            connection.settimeout(left)
+            connection.settimeout(min(left, LAST_BYTE_S) if decoder.lacks_last_byte else left)
             try:
                 chunk = connection.recv(65536)
+                answers = decoder.feed(chunk) if chunk else decoder.end_without_cr()
             except TimeoutError:
-                break
-            if not chunk:
-                raise _ConnectionLost(f"{self._place} closed the connection without an answer" + (last and f"; {last}"))
-            answers = decoder.feed(chunk)
+                chunk, answers = b"", decoder.end_without_cr()
+                if not answers:
+                    break
             for number, answer in enumerate(answers, start=1):
                 outcome = read_acknowledgement(answer, control_id, self._judgements)
                 if outcome.kind is not AckKind.NOT_OURS:
@@ -131,6 +131,8 @@ class MllpClient:
                     return outcome
                 log.warning("mllp.answer_not_ours", host=self._host, port=self._port, why=outcome.text)
                 last = outcome.text
+            if not chunk and not answers:
+                raise _ConnectionLost(f"{self._place} closed the connection without an answer" + (last and f"; {last}"))
         return self._unanswered(last)
 
     def _unanswered(self, last: str) -> AckOutcome:

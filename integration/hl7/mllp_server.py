@@ -14,7 +14,7 @@ import structlog
 
 from firstread.integration.hl7.acknowledge import acknowledge
 from firstread.integration.hl7.errors import ErrorLocation, MllpAddressError, UnreadableMessage
-from firstread.integration.hl7.framing import FrameDecoder, FramingError, frame
+from firstread.integration.hl7.framing import LAST_BYTE_S, FrameDecoder, FramingError, frame
 
 log = structlog.get_logger(__name__)
 
@@ -166,17 +166,21 @@ class MllpServer:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            stream.settimeout(left)
-            chunk = stream.recv(65536)
-            if not chunk:
-                if decoder.half_a_message:
-                    log.warning("mllp.half_a_message", peer=peer)
-                return
             was_inside = decoder.half_a_message
+            stream.settimeout(min(left, LAST_BYTE_S) if decoder.lacks_last_byte else left)
             try:
-                messages = decoder.feed(chunk)
+                chunk = stream.recv(65536)
+                messages = decoder.feed(chunk) if chunk else decoder.end_without_cr()
+            except TimeoutError:
+                chunk, messages = b"", decoder.end_without_cr()
+                if not messages:
+                    raise
             except FramingError as error:
                 self._refuse(stream, peer, error)
+                return
+            if not chunk and not messages:
+                if decoder.half_a_message:
+                    log.warning("mllp.half_a_message", peer=peer)
                 return
             with self._lock:
                 self._busy.add(connection)

@@ -99,6 +99,18 @@ def test_an_answer_in_single_bytes_is_an_answer() -> None:
         assert sender.send(*message(1)).delivered
 
 
+@pytest.mark.parametrize("hang_up", [False, True])
+def test_an_answer_whose_last_byte_is_left_out_is_an_answer(hang_up: bool) -> None:
+    def short(connection: socket.socket, messages: Iterator[bytes], number: int) -> None:
+        for received in messages:
+            connection.sendall(b"\x0b" + acknowledge(received) + b"\x1c")
+            if hang_up:
+                connection.shutdown(socket.SHUT_RDWR)
+
+    with receiver(short) as peer, client(peer) as sender:
+        assert [sender.send(*message(number)).delivered for number in range(2)] == [True, True]
+
+
 def test_no_answer_in_time_is_a_retry_and_drops_the_connection() -> None:
     with receiver(lambda connection, messages, number: list(messages) and None) as peer, client(peer, 0.2) as sender:
         outcome = sender.send(*message(1))

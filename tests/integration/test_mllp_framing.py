@@ -46,10 +46,25 @@ def test_a_message_that_begins_anew_replaces_its_half() -> None:
     assert decoder.feed(b"\x0bone\x0btwo\x1c\r" + frame(b"three")) == [b"two", b"three"]
 
 
-def test_an_end_byte_without_its_cr_is_content() -> None:
+def test_an_end_byte_before_other_text_is_content() -> None:
     decoder = FrameDecoder(100)
     assert decoder.feed(b"\x0ba\x1c") == []
     assert decoder.feed(b"b\x1c\x0d") == [b"a\x1cb"]
+
+
+@pytest.mark.parametrize("end", [b"\x1c\r", b"\x1c\n", b"\x1c"])
+def test_messages_ended_as_some_devices_end_them_are_told_apart(end: bytes) -> None:
+    decoder = FrameDecoder(100)
+    assert decoder.feed(b"\x0bone" + end + b"\x0btwo" + end + b"\x0bthree") == [b"one", b"two"]
+
+
+def test_only_the_last_byte_may_be_missing() -> None:
+    decoder = FrameDecoder(100)
+    decoder.feed(b"\x0bhalf")
+    assert (decoder.lacks_last_byte, decoder.end_without_cr()) == (False, [])
+    decoder.feed(b" and half\x1c")
+    assert (decoder.lacks_last_byte, decoder.end_without_cr()) == (True, [b"half and half"])
+    assert not decoder.half_a_message
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])

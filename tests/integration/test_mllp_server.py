@@ -85,6 +85,13 @@ def test_a_trickled_message_is_taken(peer: socket.socket, handler: Handler) -> N
     assert handler.taken == [GOOD]
 
 
+def test_a_message_whose_last_byte_is_left_out_is_taken(peer: socket.socket, handler: Handler) -> None:
+    for _ in range(2):
+        peer.sendall(b"\x0b" + GOOD + b"\x1c")
+        assert read_acknowledgement(answers(peer)[0], "FR0001").delivered
+    assert handler.taken == [GOOD, GOOD]
+
+
 def test_several_messages_in_one_packet_are_answered_in_order(peer: socket.socket) -> None:
     stream = b"".join(frame(oru(control_id=f"FR{number}")) for number in range(5))
     peer.sendall(stream + b"\x0bMSH|half of the sixth")

@@ -62,8 +62,13 @@ class PythonHl7Receiver:
             writer.close()
 
     def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._cancel(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+
+    async def _cancel(self) -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
 
 
 @contextmanager
