@@ -61,7 +61,7 @@ class UnreadableMessage(Hl7Error):
 
 
 class UnbuildableMessage(Hl7Error):
-    """A result that cannot be written under this destination's mapping; the sentence names the setting."""
+    """A mapping or control id that no message can be written with; the sentence names the setting."""
 
 
 class MllpAddressError(Hl7Error):

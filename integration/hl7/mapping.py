@@ -35,7 +35,7 @@ class Hl7Mapping:
     ``accession_place``: which fields of OBR hold the accession number.
     ``every_accession``: one ORC/OBR group for each accession number of the study; False: the first alone, for
     receivers that refuse several.
-    ``character_set``: MSH-18.
+    ``character_set``: MSH-18; a message whose identifiers it cannot write goes out in UTF-8.
     """
 
     sending_application: str = "FIRSTREAD"

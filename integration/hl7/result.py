@@ -43,42 +43,34 @@ def build_oru(
     ``control_id``: MSH-10, 1 to 20 printable ASCII characters, the same on every retry.
     ``report_uids``: SOP Instance UIDs of what went to the PACS, by kind: ``sr``, ``heatmap``.
     Priority fields stand in it only when ``assessment.priority`` is above ROUTINE.
-    Raises ``UnbuildableMessage`` for a control id that is none and for an identifier that ``mapping.character_set``
-    cannot write; names and texts get ``?`` there.
+    What ``mapping.character_set`` lacks becomes ``?`` in names and texts; for an identifier's sake the whole message is
+    written in UTF-8, and says so. Raises ``UnbuildableMessage`` for a control id that is none; no study can cause it.
     """
     if not _CONTROL_ID.fullmatch(control_id) or set(control_id) & set("|^~\\&"):
         raise UnbuildableMessage(f"MSH-10 {control_id!r}: use 1 to 20 letters, digits or points")
+    charset = _charset(study, mapping)
     lines = [
-        _msh(mapping, control_id, message_datetime),
+        _msh(mapping, control_id, message_datetime, charset),
         _pid(study, mapping),
         segment("PV1", {2: escape(_patient_class(study))}),
     ]
     for number, accession in enumerate(_accessions(study, mapping), start=1):
         lines += _order_group(number, accession, assessment, study, mapping, report_uids or {})
     lines += _z_segments(assessment, mapping)
-    return _encoded("".join(line + "\r" for line in lines), study, mapping)
+    return "".join(line + "\r" for line in lines).encode(codec_of(charset) or "utf-8", errors="replace")
 
 
-def _encoded(text: str, study: StudyIdentity, mapping: Hl7Mapping) -> bytes:
-    codec = codec_of(mapping.character_set) or "utf-8"
-    keys = {
-        "patient identifier": study.patient_id,
-        "accession number": " ".join(_accessions(study, mapping)),
-        "placer order number": study.placer_order_number,
-        "filler order number": study.filler_order_number,
-    }
-    for what, key in keys.items():
-        try:
-            clean(key).encode(codec)
-        except UnicodeEncodeError as error:
-            raise UnbuildableMessage(
-                f"the {what} holds characters that {mapping.character_set} lacks: "
-                "set character_set of this destination to UNICODE UTF-8"
-            ) from error
-    return text.encode(codec, errors="replace")
+def _charset(study: StudyIdentity, mapping: Hl7Mapping) -> str:
+    """MSH-18: the destination's, or UTF-8 where that cannot write an identifier, which must never become ``?``."""
+    keys = (study.patient_id, study.placer_order_number, study.filler_order_number, *_accessions(study, mapping))
+    try:
+        "".join(map(clean, keys)).encode(codec_of(mapping.character_set) or "utf-8")
+    except UnicodeEncodeError:
+        return "UNICODE UTF-8"
+    return mapping.character_set
 
 
-def _msh(mapping: Hl7Mapping, control_id: str, moment: datetime) -> str:
+def _msh(mapping: Hl7Mapping, control_id: str, moment: datetime, charset: str) -> str:
     return header(
         {
             3: field(*person.hd(mapping.sending_application)),
@@ -90,7 +82,7 @@ def _msh(mapping: Hl7Mapping, control_id: str, moment: datetime) -> str:
             10: control_id,
             11: mapping.processing_id,
             12: "2.5.1",
-            18: mapping.character_set,
+            18: charset,
         }
     )
 

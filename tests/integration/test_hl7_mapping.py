@@ -154,13 +154,14 @@ def test_latin_1_is_written_where_a_receiver_asks_for_it() -> None:
     assert check_message(message) == []
 
 
-def test_an_identifier_that_a_character_set_lacks_is_refused_and_a_name_is_not() -> None:
+def test_a_name_that_a_character_set_lacks_becomes_question_marks_and_an_identifier_never_does() -> None:
     latin = Hl7Mapping(character_set="8859/1")
     assert b"??^??" in oru(study=replace(STUDY, patient_name="山田^太郎"), mapping=latin)
-    with pytest.raises(UnbuildableMessage, match="character_set"):
-        oru(study=replace(STUDY, patient_id="患者1"), mapping=latin)
-    with pytest.raises(UnbuildableMessage, match="accession number"):
-        oru(study=replace(STUDY, accession_numbers=("ACC-1", "受付2")), mapping=latin)
+    for study in (replace(STUDY, patient_id="患者1"), replace(STUDY, accession_numbers=("ACC-1", "受付2"))):
+        message = oru(study=study, mapping=latin)
+        assert "UNICODE UTF-8" in lines(message)[0]
+        assert "患者1" in message.decode() or "受付2" in message.decode()
+        assert check_message(message) == []
 
 
 def test_procedures_without_a_code_get_ours_with_the_study_s_description() -> None:
