@@ -40,7 +40,7 @@ _TABLES: Mapping[str, frozenset[str]] = {
 }
 """The tables of the fields below, as far as 2.5.1 closes them."""
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 _ESCAPE = re.compile(r"\\([FSTREHN]|X([0-9A-F]{2})+|\.(br|sp|in|ti|fi|nf|ce|sk)[^\\|]*|[CM][0-9A-F]{4,6})\\", re.I)
 
 

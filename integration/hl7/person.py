@@ -71,7 +71,7 @@ def cx(number: str, authority: str, type_code: str) -> str:
 def birth_date(text: str) -> str:
     """A birth date as DT, empty where the source holds no date (real films carry hashes there)."""
     digits = text.strip().replace(".", "").replace("-", "")
-    if not re.fullmatch(r"\d{8}", digits):
+    if not re.fullmatch(r"[0-9]{8}", digits):
         return ""
     try:
         date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
@@ -89,7 +89,7 @@ def sex(text: str) -> str:
 def study_time(study_date: str, study_time: str) -> str:
     """StudyDate and StudyTime as DTM in the sender's local time (DICOM gives no offset), empty without a date."""
     day = birth_date(study_date)
-    digits = re.match(r"\d*", study_time.strip().replace(":", ""))
+    digits = re.match(r"[0-9]*", study_time.strip().replace(":", ""))
     clock = digits.group()[:6] if digits else ""
     clock = clock[: len(clock) // 2 * 2]
     if not day:
@@ -108,7 +108,7 @@ def dtm(moment: datetime) -> str:
 
 def read_dtm(text: str) -> datetime | None:
     """A DTM as sent, without an offset where it had none; None where it is no time."""
-    match = re.fullmatch(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\.\d{1,4})?([+-]\d{4})?", text)
+    match = re.fullmatch(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\.\d{1,4})?([+-]\d{4})?", text, re.ASCII)
     if not match:
         return None
     year, month, day, hour, minute, second, _, offset = match.groups()

@@ -262,7 +262,7 @@ def _finding(finding: FindingResult, status: str) -> _Observation:
     concept = _concept(finding.label)
     method = {"f17": field(words.ARTIFICIAL_INTELLIGENCE.value, words.ARTIFICIAL_INTELLIGENCE.meaning, "DCM")}
     comments = (words.EXPERIMENTAL_TEXT,) if finding.experimental else ()
-    if finding.probability is None or not math.isfinite(finding.probability):
+    if finding.probability is None or not 0 <= finding.probability <= 1:
         why = finding.not_assessed.strip() or "not assessed by this model"
         return _obx("NM", concept, "", "X", **method), (*comments, why)
     is_finding = finding.label != NO_FINDING

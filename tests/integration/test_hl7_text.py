@@ -17,13 +17,31 @@ from firstread.integration.hl7.er7 import read
 from firstread.integration.hl7.errors import UnreadableMessage
 from firstread.integration.hl7.escape import clean, escape, pieces, unescape
 from firstread.integration.hl7.order import parse_orders, parse_result, parse_results
-from firstread.models.findings import ReasonCode
-from firstread.models.prediction import Priority, Reason
+from firstread.models.findings import LABELS, ReasonCode
+from firstread.models.prediction import FindingResult, Priority, Reason, StudyIdentity
 from tests.integration.hl7_examples import NOT_ANALYSED, RAISED, STUDY, order, oru
 
 SPECIAL = "|^&~\\\r\n\t\x0b\x0c\x1c\x00\x85\u2028\u202e\ufeff\xa0\"'=ÄÖ山🫁\ud800EFSTRX0D.br"
 TEXT = st.text(st.one_of(st.sampled_from(SPECIAL), st.characters()), max_size=40)
 ORDER = order("TQ1|1||||||||S^STAT^HL70485", "OBR|1|PL-1|FI-1|X", "ZDS|1.2.3^RIS")
+IDENTITY_FIELDS = (
+                "study_instance_uid",
+                "patient_id",
+                "issuer_of_patient_id",
+                "patient_name",
+                "birth_date",
+                "sex",
+                "accession_number",
+                "placer_order_number",
+                "filler_order_number",
+                "study_date",
+                "study_time",
+                "study_description",
+                "procedure_code",
+                "procedure_scheme",
+                "procedure_meaning",
+                "patient_class",
+            ,)
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -104,6 +122,38 @@ def test_any_reason_and_note_parse_back_to_the_same_words(detail: str, note: str
     raised = replace(RAISED, priority_reason=cause)
     assert parse_result(oru(raised)).priority_reason == stripped(cause)
     assert parse_result(oru(raised)).priority is Priority.STAT
+
+
+@QUICK
+@given(
+    study=st.builds(
+        StudyIdentity,
+        **{
+            name: TEXT | st.text("0123456789.:١２", max_size=16)
+            for name in IDENTITY_FIELDS
+        },
+    ),
+    finding=st.builds(
+        FindingResult,
+        st.sampled_from(LABELS) | TEXT.filter(lambda text: bool(stripped(text))),
+        st.none() | st.floats(),
+        st.none() | st.floats(0, 1),
+        present=st.booleans(),
+        experimental=st.booleans(),
+        not_assessed=TEXT,
+    ),
+    priority=st.sampled_from(Priority),
+    revision=st.integers(1, 9),
+    causes=st.tuples(TEXT, st.sampled_from(LABELS)),
+)
+def test_no_study_and_no_finding_keeps_a_message_from_being_written(
+    study: StudyIdentity, finding: FindingResult, priority: Priority, revision: int, causes: tuple[str, str]
+) -> None:
+    assessment = replace(RAISED, findings=(finding,), priority=priority, revision=revision, causes=causes)
+    message = oru(assessment, study)
+    problems = check_message(message, strict=False)
+    assert [problem for problem in problems if not problem.startswith("PID-3 is required")] == []
+    assert (parse_result(message).priority or Priority.ROUTINE) is priority
 
 
 @QUICK
