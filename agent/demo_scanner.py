@@ -26,7 +26,7 @@ class Scanner:
         self._folder.mkdir(parents=True, exist_ok=True)
         films = demo_cohort(now=now)
         began = time.monotonic()
-        sent = []
+        sent: list[DemoFilm] = []
         for film in films:
             path = self._folder / f"{film.number:02d}.dcm"
             film.dataset().save_as(path, enforce_file_format=True)
