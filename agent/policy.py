@@ -34,7 +34,7 @@ def _policy(label: str, rules: list[FindingRule], settings: Settings, bundle: Bu
             priority = None if rule.priority == "none" else rule.priority
         if rule.use_experimental is not None:
             experimental_allowed = rule.use_experimental
-    return FindingPolicy(threshold, priority, label in bundle.experimental and not experimental_allowed)
+    return FindingPolicy(threshold, priority, label in bundle.experimental, experimental_allowed)
 
 
 def _selects(override: TriageOverride, identity: StudyIdentity, calling_ae_title: str) -> bool:

@@ -28,8 +28,15 @@ class FindingPolicy:
 
     threshold: float | None
     priority: Priority | None
-    experimental: bool
-    """The bundle does not vouch for it, and the site has not said to use it nevertheless."""
+    experimental: bool = False
+    """The bundle does not vouch for it; every reader is told."""
+    experimental_may_raise: bool = False
+    """The site's policy lets it raise nevertheless."""
+
+    @property
+    def raises(self) -> Priority | None:
+        """The priority that it really asks for."""
+        return None if self.experimental and not self.experimental_may_raise else self.priority
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ def _finding(
         chosen = max(scored, key=lambda prediction: prediction.probabilities[label])
     probability = chosen.probabilities[label]
     present = rule.threshold is not None and probability >= rule.threshold
-    raises = rule.priority if present and not rule.experimental and label != NO_FINDING else None
+    raises = rule.raises if present and label != NO_FINDING else None
     return FindingResult(
         label=label,
         probability=probability,

@@ -107,6 +107,13 @@ def test_an_experimental_finding_raises_nothing_and_the_reason_says_it():
     assert found(result, "Mass").present
 
 
+def test_an_experimental_finding_that_the_site_allows_raises_and_stays_marked():
+    policy = {**POLICY, "Mass": FindingPolicy(0.6, Priority.URGENT, experimental=True, experimental_may_raise=True)}
+    result = judged(film(Mass=0.99), policy=policy)
+    assert result.priority is Priority.URGENT
+    assert found(result, "Mass").experimental
+
+
 def test_a_label_that_the_model_lacks_is_not_assessed_and_never_zero():
     image = film()
     probabilities = {label: 0.1 for label in LABELS if label != "Hernia"}
