@@ -1,0 +1,1 @@
+"""HTTP: the page that a radiologist leaves open, and what an administrator's tools ask (health, readiness, metrics)."""

@@ -38,7 +38,7 @@ class Level(IntEnum):
 class Entry:
     """What the order depends on. ``ordered``, ``result``: None where neither an order nor a result said anything.
 
-    ``result_reason``: why the result raised it, in the result's own words.
+    ``result_reason``: what the result says of its priority: ``raised: above 0.60``, ``kept from revision 1``.
     """
 
     key: int
@@ -138,9 +138,9 @@ def _why(entry: Entry, standing: _Standing, longest_wait: Mapping[Priority, time
         return f"rose: waited over {duration(limit)}"
     if entry.priority is Priority.ROUTINE:
         return "by arrival"
-    if entry.result == entry.priority:
-        return f"raised: {entry.result_reason}" if entry.result_reason else "raised by its result"
-    return f"ordered {entry.priority.name}"
+    if entry.ordered == entry.priority:
+        return f"ordered {entry.priority.name}"
+    return entry.result_reason or "raised by its result"
 
 
 def duration(wait: timedelta) -> str:

@@ -1,0 +1,118 @@
+"""What stands before every page: the right host, a login where one is set, and headers that keep a browser strict."""
+
+from __future__ import annotations
+
+import time
+from http.cookies import SimpleCookie
+from urllib.parse import quote, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from firstread.agent.config import WebSettings, is_loopback
+from firstread.agent.web.sessions import COOKIE, LIFETIME_S, Session, Sessions
+
+OPEN_PATHS = ("/health", "/ready", "/metrics", "/login", "/static/")
+"""Reached without a login: nothing of a patient is in them."""
+
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Guard:
+    """ASGI middleware. The session it finds or begins stands in ``request.state.session``."""
+
+    def __init__(self, app: ASGIApp, web: WebSettings, sessions: Sessions) -> None:
+        self._app = app
+        self._web = web
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers itself what may not pass, hands on the rest with strict headers."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        now = time.time()
+        found = self._found(headers, now)
+        session = found or self._sessions.begin(now)
+        scope.setdefault("state", {})["session"] = session
+        refusal = self._refusal(scope, headers, session)
+        page = headers.get("sec-fetch-dest", "document") == "document"
+        renewed = found is not None and page and session.expires < now + LIFETIME_S - 60
+        fresh = Session(session.id, session.user, now + LIFETIME_S) if renewed or (found is None and page) else None
+
+        async def send_strictly(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                out = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    out[name] = value
+                if "cache-control" not in out:
+                    out["cache-control"] = "no-store"
+                if fresh is not None and "set-cookie" not in out:
+                    out.append("set-cookie", cookie_header(self._sessions.write(fresh), scope))
+            await send(message)
+
+        await (refusal or self._app)(scope, receive, send_strictly)
+
+    def _found(self, headers: Headers, now: float) -> Session | None:
+        cookie: SimpleCookie = SimpleCookie()
+        try:
+            cookie.load(headers.get("cookie", ""))
+        except Exception:
+            return None
+        return self._sessions.read(cookie[COOKIE].value, now) if COOKIE in cookie else None
+
+    def _refusal(self, scope: Scope, headers: Headers, session: Session) -> Response | None:
+        path: str = scope["path"]
+        if not self._web.needs_login and not is_loopback(_host_of(headers.get("host", ""))):
+            # Without a login only the address keeps strangers out, and a name that is made to point here must not.
+            return PlainTextResponse(
+                "This page answers to 127.0.0.1 and localhost alone. For other names, set a login in [web].\n",
+                421,
+            )
+        if scope["method"] not in ("GET", "HEAD") and not _same_origin(headers):
+            return PlainTextResponse("This form came from another site: open the page itself.\n", 403)
+        if not self._web.needs_login or session.user or any(_under(path, one) for one in OPEN_PATHS):
+            return None
+        if scope["method"] == "GET" and headers.get("sec-fetch-dest", "document") == "document":
+            asked = Request(scope).url
+            return RedirectResponse(f"/login?next={quote(asked.path)}", 303)
+        return PlainTextResponse("Log in first.\n", 401)
+
+
+def cookie_header(value: str, scope: Scope) -> str:
+    """Set-Cookie: not for scripts, not for other sites, and over TLS alone where the page came that way."""
+    secure = "; Secure" if scope.get("scheme") == "https" else ""
+    return f"{COOKIE}={value}; Path=/; Max-Age={int(LIFETIME_S)}; HttpOnly; SameSite=Strict{secure}"
+
+
+def _under(path: str, opened: str) -> bool:
+    return path.startswith(opened) if opened.endswith("/") else path == opened
+
+
+def _host_of(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _same_origin(headers: Headers) -> bool:
+    site = headers.get("sec-fetch-site")
+    if site is not None and site not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host", "")
