@@ -95,6 +95,8 @@ def _sniff_jpeg(frame: bytes) -> Codestream:
             Codec.JPEG_LS, rows, columns, components, precision, lossless=_jpeg_ls_near(frame, at + 2 + length) == 0
         )
     if marker in _SOF_DCT:
+        if precision not in (8, 12):  # GDCM would decode it to nonsense without a word
+            raise CodecError(f"JPEG: {precision} bits in a lossy process that knows 8 and 12")
         codec = Codec.JPEG if precision == 8 else Codec.JPEG_EXTENDED
         return Codestream(codec, rows, columns, components, precision)
     raise CodecError(f"JPEG process with frame header FF{marker:02X} (hierarchical or arithmetic) has no decoder")
@@ -133,6 +135,10 @@ def _sniff_jpeg_2000(stream: bytes) -> Codestream:
     )
 
 
+_LONGEST_TAIL = 1024
+"""Bytes: how much filling some writers leave behind the end marker."""
+
+
 def decode(frame: bytes, stream: Codestream, longest_side: int | None = None) -> IntegerImage:
     """Decode a frame to [rows, columns] or [rows, columns, components] as the codestream stores its values.
 
@@ -140,6 +146,9 @@ def decode(frame: bytes, stream: Codestream, longest_side: int | None = None) ->
     codec can do it for less than a full decode. The caller has compared the codestream's size with what it expects.
     Raises ``CodecError`` for everything that goes wrong inside the decoder.
     """
+    if b"\xff\xd9" not in frame.rstrip(b"\0")[-_LONGEST_TAIL:]:
+        # The decoders are lenient: they fill the rest with grey, and grey looks like nothing to report.
+        raise CodecError(f"{stream.codec.value}: the compressed image is cut short (its end marker is missing)")
     halvings = _halvings(stream, longest_side)
     failures: list[str] = []
     for decoder in _DECODERS[stream.codec]:
@@ -246,7 +255,7 @@ def _gdcm(frame: bytes, stream: Codestream, _halvings: int) -> IntegerImage:
     buffer = b"" if decoded is None else decoded.encode("utf-8", "surrogateescape")
     expected = stream.rows * stream.columns * stream.components * allocated // 8
     if len(buffer) != expected:
-        raise CodecError(f"{len(buffer)} bytes decoded instead of {expected}")
+        raise CodecError(f"the decoder gave up after {len(buffer)} of {expected} bytes")
     shape = (stream.rows, stream.columns) + ((stream.components,) if stream.components > 1 else ())
     return _little_endian(buffer, stream.precision).reshape(shape)
 

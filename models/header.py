@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import mmap
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,6 +81,12 @@ def read_data_set(path: Path, *, stop_before_pixels: bool = False, keywords: Seq
     except Exception as error:  # a parser meeting hostile bytes may raise anything
         raise refuse(ReasonCode.CANNOT_DECODE, f"the header cannot be read: {describe(error)}") from error
     return header
+
+
+def contains(path: Path, mark: bytes) -> bool:
+    """Do these bytes stand anywhere in the file?"""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return mapped.find(mark) >= 0
 
 
 def describe(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from firstread.models.findings import ReasonCode
 from firstread.models.greyscale import FloatImage, Mask, to_display
 from firstread.models.header import (
     UnreadableRadiograph,
+    contains,
     describe,
     integer,
     read_data_set,
@@ -178,6 +180,8 @@ def _stored_values(
     if "PixelData" not in pixels:
         if "FloatPixelData" in pixels or "DoubleFloatPixelData" in pixels:
             raise refuse(ReasonCode.CANNOT_DECODE, "floating point pixels are not read")
+        if contains(path, b"\xe0\x7f\x10\x00"):  # begun, but its end was not found
+            raise refuse(ReasonCode.CANNOT_DECODE, "the file is cut short within its Pixel Data")
         raise refuse(ReasonCode.NO_PIXEL_DATA, "the object has no Pixel Data")
     element = pixels["PixelData"]
     value = element.value
@@ -203,8 +207,6 @@ def _stored_values(
 
 def _frame(value: bytes) -> bytes:
     """All fragments of the only frame as one."""
-    import io
-
     buffer = io.BytesIO(value)
     try:
         parse_basic_offsets(buffer)
