@@ -25,23 +25,23 @@ SPECIAL = "|^&~\\\r\n\t\x0b\x0c\x1c\x00\x85\u2028\u202e\ufeff\xa0\"'=ÄÖ山🫁
 TEXT = st.text(st.one_of(st.sampled_from(SPECIAL), st.characters()), max_size=40)
 ORDER = order("TQ1|1||||||||S^STAT^HL70485", "OBR|1|PL-1|FI-1|X", "ZDS|1.2.3^RIS")
 IDENTITY_FIELDS = (
-                "study_instance_uid",
-                "patient_id",
-                "issuer_of_patient_id",
-                "patient_name",
-                "birth_date",
-                "sex",
-                "accession_number",
-                "placer_order_number",
-                "filler_order_number",
-                "study_date",
-                "study_time",
-                "study_description",
-                "procedure_code",
-                "procedure_scheme",
-                "procedure_meaning",
-                "patient_class",
-            ,)
+    "study_instance_uid",
+    "patient_id",
+    "issuer_of_patient_id",
+    "patient_name",
+    "birth_date",
+    "sex",
+    "accession_number",
+    "placer_order_number",
+    "filler_order_number",
+    "study_date",
+    "study_time",
+    "study_description",
+    "procedure_code",
+    "procedure_scheme",
+    "procedure_meaning",
+    "patient_class",
+)
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -128,10 +128,7 @@ def test_any_reason_and_note_parse_back_to_the_same_words(detail: str, note: str
 @given(
     study=st.builds(
         StudyIdentity,
-        **{
-            name: TEXT | st.text("0123456789.:١２", max_size=16)
-            for name in IDENTITY_FIELDS
-        },
+        **{name: TEXT | st.text("0123456789.:١２", max_size=16) for name in IDENTITY_FIELDS},
     ),
     finding=st.builds(
         FindingResult,
