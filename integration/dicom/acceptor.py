@@ -179,7 +179,7 @@ class AcceptedAssociation(EventDrivenAssociation):
 
     def between_messages(self) -> bool:
         """When the receiver stops: releases between two instances, never inside one."""
-        if not self.owner.stopping or self.dimse.receiving is not None:
+        if not self.owner.stopping or self.dimse.receiving is not None or not self.dul.in_data_transfer:
             return False
         self.acse_timeout = _LAST_WORDS_S
         self.acse.negotiate_release()

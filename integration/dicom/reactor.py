@@ -97,6 +97,11 @@ class EventDrivenDUL(DULServiceProvider):  # type: ignore[misc]
         self._drain_until: float | None = None
         self.ended_by = ""
 
+    @property
+    def in_data_transfer(self) -> bool:
+        """True while the association is established on the wire (PS3.8 9.2, Sta6)."""
+        return bool(self.state_machine.current_state == "Sta6")
+
     def wake(self) -> None:
         """Ends the sleep of the reactor, from any thread."""
         if threading.get_ident() != self.ident:

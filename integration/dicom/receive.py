@@ -91,6 +91,7 @@ class Receiver:
         self._on_refused = on_refused
         self._on_association = on_association
         self._listening = listening_socket
+        self._address: tuple[str, int] | None = None
         self._rules = Rules(
             ae_title=settings.ae_title,
             check_called_ae=settings.check_called_ae,
@@ -113,11 +114,10 @@ class Receiver:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that are listened on; raises ``RuntimeError`` before :meth:`start`."""
-        if self._listening is None:
+        """Host and port that are (or were) listened on; raises ``RuntimeError`` before :meth:`start`."""
+        if self._address is None:
             raise RuntimeError("the receiver is not started")
-        name = self._listening.getsockname()
-        return str(name[0]), int(name[1])
+        return self._address
 
     @property
     def active_associations(self) -> int:
@@ -133,6 +133,8 @@ class Receiver:
         if self._listening is None:
             self._listening = _listen(self.settings.host, self.settings.port)
         self._listening.setblocking(False)
+        host, port = self._listening.getsockname()[:2]
+        self._address = (str(host), int(port))
         self.settings.spool.mkdir(parents=True, exist_ok=True)
         swept = sweep(self.settings.spool)
         if swept:

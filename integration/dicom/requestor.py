@@ -19,6 +19,7 @@ from firstread.integration.dicom.transport import PeerSocket
 
 MOST_CONTEXTS = 128
 _MAXIMUM_PDU_LENGTH = 131072
+_GOODBYE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,16 @@ class RequestedAssociation(EventDrivenAssociation):
 
     def between_messages(self) -> bool:
         """Releases after idle time."""
-        if self.in_use or time.monotonic() - self.last_used < self.peer.idle_release_s:
+        if self.in_use or not self.dul.in_data_transfer or time.monotonic() - self.last_used < self.peer.idle_release_s:
             return False
         self.acse.negotiate_release()
         return True
 
-    def end(self) -> None:
-        """Releases, or aborts where that is not possible any more."""
+    def end(self, *, broken: bool = False) -> None:
+        """Releases; aborts where that is not possible any more, or where the peer owes us an answer (``broken``)."""
         with contextlib.suppress(Exception):
-            if self.is_established:
+            if self.is_established and self.dul.in_data_transfer and not broken:
+                self.acse_timeout = min(self.peer.acse_timeout_s, _GOODBYE_S)
                 self.release()
         if not self.is_released:
             with contextlib.suppress(Exception):

@@ -132,9 +132,9 @@ class Sender:
             self._proposed = (missing + self._proposed)[:MOST_CONTEXTS]
             self._drop()
 
-    def _drop(self) -> None:
+    def _drop(self, *, broken: bool = False) -> None:
         if self._association is not None:
-            self._association.end()
+            self._association.end(broken=broken)
             self._association = None
 
     def _store(self, meta: FileMeta, content: bytes) -> StoreOutcome:
@@ -181,7 +181,7 @@ class Sender:
             why = association.dul.ended_by or f"no answer within {self.peer.dimse_timeout_s:g} s"
             if response is not None:
                 why = "answered with another message than a C-STORE response"
-            self._drop()
+            self._drop(broken=True)
             return StoreOutcome(OutcomeKind.RETRY, None, f"{self.peer.ae_title}: {why}")
         status = int(response.Status)
         sentence = f"{status:04X} {meaning_of(status)}"
@@ -189,7 +189,9 @@ class Sender:
             sentence += f": {response.ErrorComment}"
         kind = outcome_of(status)
         if kind is OutcomeKind.DELIVERED:
-            return StoreOutcome(kind, status, "stored with a warning" if status else sentence, sentence if status else "")
+            return StoreOutcome(
+                kind, status, "stored with a warning" if status else sentence, sentence if status else ""
+            )
         return StoreOutcome(kind, status, sentence)
 
     def _no_context(self, meta: FileMeta) -> StoreOutcome:
@@ -208,6 +210,7 @@ def echo(peer: DicomPeer) -> EchoOutcome:
         return EchoOutcome(False, f"{peer.ae_title} answers, but does not accept verification (C-ECHO)")
     except NoAssociation as error:
         return EchoOutcome(False, str(error))
+    broken = False
     try:
         context_id = association.accepted(VERIFICATION, _IMPLICIT) or association.accepted(VERIFICATION, _EXPLICIT)
         request = C_ECHO()
@@ -217,11 +220,12 @@ def echo(peer: DicomPeer) -> EchoOutcome:
         response = _ask(association, request, context_id or 1)
         took = time.monotonic() - began
         if not isinstance(response, C_ECHO) or response.Status is None:
+            broken = True
             return EchoOutcome(False, association.dul.ended_by or f"no answer within {peer.dimse_timeout_s:g} s", took)
         status = int(response.Status)
         return EchoOutcome(status == 0, f"{status:04X} {meaning_of(status)}", took)
     finally:
-        association.end()
+        association.end(broken=broken)
 
 
 def send_files(
