@@ -20,6 +20,11 @@ def clean(text: str) -> str:
     return "" if text == _HL7_NULL else text
 
 
+def tidy(text: str) -> str:
+    """``text`` cleaned and without outer blanks: what a key or a name is, and empty exactly when its field will be."""
+    return clean(clean(text).strip())
+
+
 def _cleaned(char: str) -> str:
     if char in _BREAKS:
         return " "

@@ -6,7 +6,7 @@ import re
 from datetime import date, datetime
 
 from firstread.integration.hl7.er7 import Segment, component, compose, field
-from firstread.integration.hl7.escape import clean, escape
+from firstread.integration.hl7.escape import escape, tidy
 
 _REPRESENTATIONS = "AIP"
 """Table 0465 in the order of DICOM's component groups: alphabetic, ideographic, phonetic (PS3.5 6.2.1.1)."""
@@ -25,7 +25,7 @@ def xpn(patient_name: str) -> str:
     groups = patient_name.split("=")[:3]
     several = sum(1 for group in groups if group.strip("^ ")) > 1
     for representation, group in zip(_REPRESENTATIONS, groups, strict=False):
-        parts = [clean(part).strip() for part in group.split("^")]
+        parts = [tidy(part) for part in group.split("^")]
         if not any(parts):
             continue
         family, given, middle, prefix, suffix = [*parts, "", "", "", ""][:5]
@@ -62,7 +62,7 @@ def hd(text: str) -> tuple[str, ...]:
 
 def cx(number: str, authority: str, type_code: str) -> str:
     """An identifier with its assigning authority (CX-4) and type (CX-5); empty without a number."""
-    number = clean(number).strip()
+    number = tidy(number)
     if not number:
         return ""
     return compose(escape(number), "", "", component(*hd(authority)), escape(type_code))

@@ -18,7 +18,7 @@ from firstread.integration.hl7 import vocabulary as words
 from firstread.integration.hl7.charset import codec_of
 from firstread.integration.hl7.er7 import field, header, segment
 from firstread.integration.hl7.errors import UnbuildableMessage
-from firstread.integration.hl7.escape import clean, escape, pieces
+from firstread.integration.hl7.escape import clean, escape, pieces, tidy
 from firstread.integration.hl7.mapping import Hl7Mapping
 from firstread.models.findings import FINDING_BY_LABEL, LABELS, NO_FINDING, PRIVATE_SCHEME, Code, reason_concept
 from firstread.models.prediction import Assessment, FindingResult, Priority, StudyIdentity
@@ -88,7 +88,7 @@ def _msh(mapping: Hl7Mapping, control_id: str, moment: datetime, charset: str) -
 
 
 def _pid(study: StudyIdentity, mapping: Hl7Mapping) -> str:
-    authority = study.issuer_of_patient_id.strip() or mapping.assigning_authority
+    authority = tidy(study.issuer_of_patient_id) or mapping.assigning_authority
     return segment(
         "PID",
         {
@@ -109,7 +109,7 @@ def _patient_class(study: StudyIdentity) -> str:
 
 def _accessions(study: StudyIdentity, mapping: Hl7Mapping) -> list[str]:
     """The accession numbers as received, one order group each; one empty where the study has none."""
-    known = dict.fromkeys(clean(number).strip() for number in (study.accession_number, *study.accession_numbers))
+    known = dict.fromkeys(tidy(number) for number in (study.accession_number, *study.accession_numbers))
     numbers = [number for number in known if number] or [""]
     return numbers if mapping.every_accession else numbers[:1]
 
@@ -125,7 +125,7 @@ def _order_group(
     raised = assessment.priority > Priority.ROUTINE
     value = escape(mapping.priority_values[assessment.priority]) if raised else ""
     places = mapping.priority_place if raised else ()
-    order = {2: escape(study.placer_order_number.strip()), 3: escape(study.filler_order_number.strip())}
+    order = {2: escape(tidy(study.placer_order_number)), 3: escape(tidy(study.filler_order_number))}
     order |= {int(place[4:]): escape(accession) for place in mapping.accession_place}
     observed = person.study_time(study.study_date, study.study_time)
     yield segment("ORC", {1: "RE", 2: order[2], 3: order[3]})
@@ -164,13 +164,13 @@ def _tq1_priority(priority: Priority, mapping: Hl7Mapping) -> str:
 
 def _service(study: StudyIdentity) -> str:
     """OBR-4, what was ordered. Without a code from the sender it is ours, and the text is the study's description."""
-    if study.procedure_code.strip():
+    if tidy(study.procedure_code):
         return field(_short(study.procedure_code), _short(study.procedure_meaning), _short(study.procedure_scheme))
     return field("STUDY", _short(study.study_description) or "Radiographic study", PRIVATE_SCHEME)
 
 
 def _short(text: str) -> str:
-    return (pieces(text.strip(), _TEXT_LIMIT) or [""])[0].strip()
+    return tidy((pieces(tidy(text), _TEXT_LIMIT) or [""])[0])
 
 
 def _status(status: str, assessment: Assessment) -> str:
@@ -181,13 +181,13 @@ def _notes(assessment: Assessment, observed: bool) -> Iterator[str]:
     yield words.STATEMENT
     if assessment.revision > 1:
         yield words.REPLACES.format(assessment.revision)
-    yield from assessment.notes
+    yield from filter(tidy, assessment.notes)
     if not observed:
         yield words.NO_STUDY_TIME
 
 
 def _nte(number: int, text: str) -> str:
-    return segment("NTE", {1: str(number), 2: "L", 3: escape(text.strip()), 4: "RE"})
+    return segment("NTE", {1: str(number), 2: "L", 3: escape(tidy(text)), 4: "RE"})
 
 
 _Observation = tuple[dict[int, str], tuple[str, ...]]
@@ -198,14 +198,14 @@ def _observations(
 ) -> Iterator[_Observation]:
     """OBX after OBX without its number, each with its comments: one fact each."""
     status = _status(mapping.result_status, assessment)
-    uid = study.study_instance_uid or assessment.study_instance_uid
+    uid = tidy(study.study_instance_uid) or assessment.study_instance_uid
     yield _obx("ST", words.STUDY_INSTANCE_UID, escape(uid), status), ()
     yield from _priority(assessment, mapping, status)
     if assessment.reason is not None:
         concept = reason_concept(assessment.reason.code)
         text = _short(assessment.reason.text)
         coded = field(concept.value, concept.meaning, concept.scheme, "", "", "", "", "", text)
-        comments = (assessment.reason.text,) if text != clean(assessment.reason.text).strip() else ()
+        comments = (assessment.reason.text,) if text != tidy(assessment.reason.text) else ()
         yield _obx("CWE", words.NOT_ANALYSED, coded, status), comments
     told = {finding.label: finding for finding in assessment.findings}
     for label in (*LABELS, *(label for label in told if label not in LABELS)):
@@ -244,8 +244,8 @@ def _priority(assessment: Assessment, mapping: Hl7Mapping, status: str) -> Itera
     value = field(code, text, "HL70485", priority.name, priority.name, PRIVATE_SCHEME)
     flag = escape(mapping.abnormal_flags[priority]) if "OBX-8" in mapping.priority_place else ""
     yield _obx("CWE", words.TRIAGE_PRIORITY, value, status, f8=flag), ()
-    if assessment.priority_reason.strip():
-        lines = "~".join(map(escape, pieces(assessment.priority_reason.strip(), _TEXT_LIMIT)))
+    if tidy(assessment.priority_reason):
+        lines = "~".join(map(escape, pieces(tidy(assessment.priority_reason), _TEXT_LIMIT)))
         yield _obx("TX", words.PRIORITY_REASON, lines, status), ()
     causes = [FINDING_BY_LABEL[label].code for label in assessment.causes if label in FINDING_BY_LABEL]
     if causes:
@@ -263,7 +263,7 @@ def _finding(finding: FindingResult, status: str) -> _Observation:
     method = {"f17": field(words.ARTIFICIAL_INTELLIGENCE.value, words.ARTIFICIAL_INTELLIGENCE.meaning, "DCM")}
     comments = (words.EXPERIMENTAL_TEXT,) if finding.experimental else ()
     if finding.probability is None or not 0 <= finding.probability <= 1:
-        why = finding.not_assessed.strip() or "not assessed by this model"
+        why = tidy(finding.not_assessed) or "not assessed by this model"
         return _obx("NM", concept, "", "X", **method), (*comments, why)
     is_finding = finding.label != NO_FINDING
     value, threshold = _numbers(finding)

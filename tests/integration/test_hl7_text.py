@@ -15,7 +15,7 @@ from firstread.integration.hl7.acknowledge import AckKind, acknowledge, read_ack
 from firstread.integration.hl7.check import check_message
 from firstread.integration.hl7.er7 import read
 from firstread.integration.hl7.errors import UnreadableMessage
-from firstread.integration.hl7.escape import clean, escape, pieces, unescape
+from firstread.integration.hl7.escape import clean, escape, pieces, tidy, unescape
 from firstread.integration.hl7.order import parse_orders, parse_result, parse_results
 from firstread.models.findings import LABELS, ReasonCode
 from firstread.models.prediction import FindingResult, Priority, Reason, StudyIdentity
@@ -43,11 +43,6 @@ IDENTITY_FIELDS = (
     "patient_class",
 )
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def stripped(text: str) -> str:
-    """What of a text can travel."""
-    return clean(clean(text).strip())
 
 
 def theirs(message: hl7.Message, segment: str, field: int) -> str:
@@ -97,16 +92,16 @@ def test_any_identity_parses_back_to_the_same_values(
     )
     message = oru(study=study)
     result = parse_result(message)
-    assert result.patient.patient_id == stripped(patient_id)
-    assert result.accession_number == stripped(accession)
-    assert result.placer_order_number == stripped(placer)
-    assert result.patient.patient_name == f"{stripped(family)}^{stripped(given_name)}".rstrip("^")
+    assert result.patient.patient_id == tidy(patient_id)
+    assert result.accession_number == tidy(accession)
+    assert result.placer_order_number == tidy(placer)
+    assert result.patient.patient_name == f"{tidy(family)}^{tidy(given_name)}".rstrip("^")
     problems = check_message(message, strict=False)
     assert [problem for problem in problems if not problem.startswith("PID-3 is required")] == []
 
     other = hl7.parse(message.decode("utf-8"))
-    assert theirs(other, "PID", 3) == stripped(patient_id)
-    assert theirs(other, "OBR", 18) == stripped(accession)
+    assert theirs(other, "PID", 3) == tidy(patient_id)
+    assert theirs(other, "OBR", 18) == tidy(accession)
     assert len(other) == message.count(b"\r")
 
 
@@ -117,10 +112,10 @@ def test_any_reason_and_note_parse_back_to_the_same_words(detail: str, note: str
     result = parse_result(oru(silent))
     assert result.reason is not None
     assert result.reason.code is ReasonCode.CANNOT_DECODE
-    assert result.reason.detail in (stripped(detail), '""')  # two quotes are a null only when they stand alone
-    assert result.notes == tuple(text for text in [stripped(note)] if text)
+    assert result.reason.detail in (tidy(detail), '""')  # two quotes are a null only when they stand alone
+    assert result.notes == tuple(text for text in [tidy(note)] if text)
     raised = replace(RAISED, priority_reason=cause)
-    assert parse_result(oru(raised)).priority_reason == stripped(cause)
+    assert parse_result(oru(raised)).priority_reason == tidy(cause)
     assert parse_result(oru(raised)).priority is Priority.STAT
 
 
@@ -132,7 +127,7 @@ def test_any_reason_and_note_parse_back_to_the_same_words(detail: str, note: str
     ),
     finding=st.builds(
         FindingResult,
-        st.sampled_from(LABELS) | TEXT.filter(lambda text: bool(stripped(text))),
+        st.sampled_from(LABELS) | TEXT.filter(lambda text: bool(tidy(text))),
         st.none() | st.floats(),
         st.none() | st.floats(0, 1),
         present=st.booleans(),
