@@ -1,7 +1,7 @@
 """Engines: a batch of squares becomes calibrated probabilities and class activation maps, on a GPU or on the processor.
 
 :func:`open_engine` takes the fastest engine that gives the bundle's canaries the answers they must get. What was found
-to be fastest is remembered in the cache, by bundle, machine and library versions.
+to be fastest is remembered in the cache, by bundle, machine and library versions (``engine_choice``).
 """
 
 from __future__ import annotations

@@ -1,13 +1,19 @@
-"""Which engine is fastest on this processor: measured once, in a process of its own, and remembered in the cache."""
+"""Which engine is fastest on this processor: measured once, in a process of its own, and remembered in the cache.
+
+The first start does not wait for it: it takes ONNX Runtime, has the others measured at the lowest priority beside the
+work, and the next start takes the winner.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import structlog
 
 from firstread.models.bundle import Bundle, BundleError, load_bundle
 from firstread.models.canary import check
@@ -23,7 +30,9 @@ from firstread.models.onnx_graph import GRAPH_VERSION
 
 Make = Callable[[], Engine]
 
-MEASURE_LIMIT_S = 120
+log = structlog.get_logger(__name__)
+
+MEASURE_LIMIT_S = 600
 BATCH = 4
 
 
@@ -60,34 +69,47 @@ def cpu_engines(bundle: Bundle, cache: Path | None, threads: int) -> list[tuple[
     makers: dict[str, Make] = {"cpu/onnxruntime": onnx, "cpu/torchscript": script, "cpu/torch": eager}
     if cache is None:
         return list(makers.items())
-    speed = {m.name: m.images_per_s for m in measurements(bundle, cache, threads)}
+    known = remembered(bundle, cache, threads)
+    if not known:
+        threading.Thread(target=measurements, args=(bundle, cache, threads), name="engine-choice", daemon=True).start()
+    speed = {m.name: m.images_per_s for m in known}
     # Equal within a tenth is equal: then the order above decides, the engine that needs less memory first.
     ranked = sorted(makers, key=lambda name: -np.floor(10 * np.log(max(speed.get(name, 0.0), 0.01))))
     return [(name, makers[name]) for name in ranked]
 
 
+def remembered(bundle: Bundle, cache: Path, threads: int) -> tuple[Measurement, ...]:
+    """What was measured on this machine before, with these weights and libraries; empty when nothing was."""
+    try:
+        rows = json.loads(_file(bundle, cache, threads).read_text(encoding="utf-8"))
+        return tuple(Measurement(**row) for row in rows)
+    except (OSError, ValueError, TypeError):
+        return ()
+
+
 def measurements(bundle: Bundle, cache: Path, threads: int) -> tuple[Measurement, ...]:
-    """What each engine reached on this machine; measured at the first call, then read from the cache.
+    """Measure every engine in a process of its own and remember the outcome in the cache.
 
     Nothing is remembered, and nothing returned, when the measuring itself failed: the next start tries again.
     """
-    path = cache / f"engines-{_key(bundle, threads)}.json"
-    try:
-        return tuple(Measurement(**row) for row in json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        pass
     cache.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "firstread.models.engine_choice", str(bundle.folder), str(cache), str(threads)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=MEASURE_LIMIT_S, check=True)
         rows = json.loads(done.stdout.splitlines()[-1])
         found = tuple(Measurement(**row) for row in rows)
-    except (OSError, subprocess.SubprocessError, ValueError, TypeError, IndexError):
+        with tempfile.NamedTemporaryFile("w", dir=cache, suffix=".partial", delete=False, encoding="utf-8") as stream:
+            json.dump(rows, stream)
+        Path(stream.name).replace(_file(bundle, cache, threads))
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError, IndexError) as error:
+        log.warning("engines_not_measured", reason=str(error)[:300])
         return ()
-    with tempfile.NamedTemporaryFile("w", dir=cache, suffix=".partial", delete=False, encoding="utf-8") as stream:
-        json.dump(rows, stream)
-    Path(stream.name).replace(path)
+    log.info("engines_measured", **{row.name: row.refused or row.images_per_s for row in found})
     return found
+
+
+def _file(bundle: Bundle, cache: Path, threads: int) -> Path:
+    return cache / f"engines-{_key(bundle, threads)}.json"
 
 
 def _key(bundle: Bundle, threads: int) -> str:
@@ -125,7 +147,16 @@ def _timed(engine: Engine, batch: np.ndarray[tuple[int, ...], np.dtype[np.float3
     return time.perf_counter() - started
 
 
+def _end_with(parent: int) -> None:
+    """Leave when the process that asked is gone: its answer is wanted by nobody."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def _main(folder: str, cache: str, threads: str) -> None:
+    os.nice(19)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         bundle = load_bundle(Path(folder))
     except BundleError as error:

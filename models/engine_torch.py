@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -35,7 +37,10 @@ class EagerEngine(Engine):
 
 
 class ScriptEngine(EagerEngine):
-    """Frozen TorchScript: constants folded, convolutions fused."""
+    """Frozen TorchScript: constants folded, convolutions fused.
+
+    torch calls TorchScript deprecated; a version without it fails here, and the engine is passed over.
+    """
 
     name = "cpu/torchscript"
 
@@ -43,7 +48,8 @@ class ScriptEngine(EagerEngine):
         super().__init__(bundle)
         torch.set_num_threads(threads)
         example = torch.zeros(1, bundle.input_size, bundle.input_size)
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
             traced = torch.jit.trace(self._network, example, check_trace=False)  # type: ignore[no-untyped-call]
             self._network = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
 

@@ -81,10 +81,10 @@ def operating_points(
         score, present, known = probability[:, column], scored.target[:, column], scored.known[:, column]
         if label == NO_FINDING:
             abnormal = [real & known & ~present, scored.phantom & known & ~present]
-            bounds = [np.quantile(score[rows], catch) for rows in abnormal if rows.any()]
+            bounds = [np.quantile(score[rows], catch, method="higher") for rows in abnormal if rows.any()]
         else:
             absent = [real & known & ~present, real & healthy, scored.phantom & known & ~present]
-            bounds = [np.quantile(score[rows], quiet) for rows in absent if rows.sum() >= FEWEST]
+            bounds = [np.quantile(score[rows], quiet, method="higher") for rows in absent if rows.sum() >= FEWEST]
         highest = max([0.02, *(float(bound) for bound in bounds)])
-        points[label] = float(np.clip(np.ceil(highest * 1000) / 1000, 0.02, 0.99))
+        points[label] = float(np.clip(np.floor(highest * 1000 + 1) / 1000, 0.02, 0.99))
     return points

@@ -86,20 +86,24 @@ def write_card(
     *,
     title: str,
     figures: Sequence[LabelFigures],
+    learned: Sequence[Film],
     films: Sequence[Film],
     scored: Scored,
     calibration: Calibration,
     labels: Sequence[str],
-    folds: int,
+    method: str,
     recipe: str,
     halving: float,
     notes: Sequence[str] = (),
 ) -> str:
-    """The card as Markdown. ``halving``: largest change of a probability that storing weights in float16 made."""
+    """The card as Markdown. ``learned``: the real films that the weights learned from; ``films``, ``scored``: those
+    that judged them, ``method`` says how.
+    ``halving``: largest change of a probability by storing weights in float16.
+    """
     real = [film for film in films if not film.phantom]
-    patients = len({film.patient for film in real})
+    patients = len({film.patient for film in learned})
     column = list(labels).index(NO_FINDING)
-    none = int(scored.target[~scored.phantom, column].sum())
+    none = sum(int(film.target[column]) for film in learned)
     pairs = len(matched_pairs(real, scored.target[~scored.phantom, column]))
     lines = [
         f"# {title}",
@@ -108,17 +112,17 @@ def write_card(
         "",
         "## What it learned from",
         "",
-        f"- {len(real)} real films of {patients} patients (NIH ChestX-ray14): {none} carry No Finding,"
-        f" {len(real) - none} a finding, nearly always Pneumonia with whatever else was mined from the report."
-        " They answer one question: No Finding or not.",
-        "- Phantoms: drawn radiographs with a known pneumothorax, effusion, mass, nodule, cardiomegaly or consolidation.",
-        "  They are training material and the demo's subject, never evidence about patients.",
+        f"- {len(learned)} real films of {patients} patients (NIH ChestX-ray14): {none} carry"
+        f" No Finding, {len(learned) - none} a finding, nearly always Pneumonia with whatever else was mined from the"
+        " report. They answer one question: No Finding or not.",
+        "- Phantoms: drawn radiographs with a known pneumothorax, effusion, mass, nodule, cardiomegaly or",
+        "  consolidation. They are training material and the demo's subject, never evidence about patients.",
         "",
         "## What was measured on real films",
         "",
-        f"{folds}-fold cross-validation: every film was scored by a network that never saw its patient. AUROC"
-        " with its 95 % interval (bootstrap by patient). These films were selected in a way that shows in file size and"
-        f" noise, so the second figure counts: {pairs} pairs with the same view, alike in size, noise and brightness.",
+        f"{method} AUROC with its 95 % interval (bootstrap by patient). The collection was selected in a way that"
+        f" shows in file size and noise, so the second figure counts: {pairs} pairs with the same view and alike in"
+        " size, noise and brightness.",
         "",
         "| label | all films | matched pairs | operating point | sensitivity | specificity |",
         "|---|---|---|---|---|---|",

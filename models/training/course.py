@@ -1,4 +1,4 @@
-"""The whole way of a recipe: phantoms first, then each fold with its patients held out, then all films."""
+"""The whole way of a recipe: phantoms first, then films with some patients held out, who judge the outcome."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.torch import load_file, save_file
 
+from firstread.models.findings import LABELS
 from firstread.models.network import ChestNetwork, load_state
 from firstread.models.training.calibrate import Scored
 from firstread.models.training.dataset import Film, FilmSet, concatenate, draw_phantoms, fold_of
@@ -23,20 +24,27 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a course leaves: the weights trained on everything, and every judged film scored by a network that never
-    saw its patient."""
+    """What a course leaves: the weights, and films scored by a network that never saw their patient.
+
+    ``learned``: the real films that the weights learned from. ``films``, ``scored``: the judged ones, real and
+    phantom. ``method``: how they were judged, as a sentence for the card.
+    """
 
     weights: State
+    learned: tuple[Film, ...]
     films: tuple[Film, ...]
     scored: Scored
-    folds: int
+    method: str
 
 
-def run_course(recipe: Recipe, real: FilmSet, out: Path, folds: int, say: Say) -> Outcome:
+def run_course(recipe: Recipe, real: FilmSet, out: Path, folds: int, hold_out: bool, say: Say) -> Outcome:
     """Train and score; every finished step in ``out`` is taken up instead of done again.
 
-    Real films are scored by the fold that held their patient out. Phantoms are scored by the last network: they are
-    drawn from another seed than those it learned from.
+    ``folds``: into how many parts the patients are divided. With ``hold_out`` the first part is held out, the network
+    trained on the others is the one that is kept, and the first part judges it. Without, every part is held out once,
+    and the weights come from one more training on all films: more to judge by, and ``folds`` times the work.
+
+    Phantoms are judged by the weights that are kept: they are drawn from another seed than those it learned from.
     """
     out.mkdir(parents=True, exist_ok=True)
     say(f"drawing {recipe.phantoms + recipe.judged_phantoms} phantoms")
@@ -47,17 +55,30 @@ def run_course(recipe: Recipe, real: FilmSet, out: Path, folds: int, say: Say) -
     rest = [stage.name for stage in recipe.stages if stage.films != "phantoms"]
     start = _step(out / "alone", say, partial(train, recipe, phantoms, stages=alone)) if alone else None
     fold = np.array([fold_of(film.patient, folds) for film in real.films])
-    logits = np.zeros((len(real), len(real.films[0].target)))
-    for held_out in range(folds):
-        learned = concatenate([real.subset(np.flatnonzero(fold != held_out).tolist()), phantoms])
-        weights = _step(out / f"fold-{held_out}", say, partial(train, recipe, learned, start=start, stages=rest))
-        away = np.flatnonzero(fold == held_out)
+    logits = np.full((len(real), len(LABELS)), np.nan)
+    for number in range(1 if hold_out else folds):
+        learned = real.subset(np.flatnonzero(fold != number).tolist())
+        course = partial(train, recipe, concatenate([learned, phantoms]), start=start, stages=rest)
+        weights = _step(out / f"fold-{number}", say, course)
+        away = np.flatnonzero(fold == number)
         logits[away] = logits_of(_network(recipe, weights), real.subset(away.tolist()), recipe.preprocessing)
-    everything = concatenate([real, phantoms])
-    weights = _step(out / "final", say, partial(train, recipe, everything, start=start, stages=rest))
+    if not hold_out:
+        learned = real
+        everything = partial(train, recipe, concatenate([real, phantoms]), start=start, stages=rest)
+        weights = _step(out / "final", say, everything)
     of_phantoms = logits_of(_network(recipe, weights), judged, recipe.preprocessing)
-    films = (*real.films, *judged.films)
-    return Outcome(weights, films, _scored(films, np.concatenate([logits, of_phantoms])), folds)
+    seen = np.flatnonzero(np.isfinite(logits).all(axis=1))
+    films = (*real.subset(seen.tolist()).films, *judged.films)
+    scored = _scored(films, np.concatenate([logits[seen], of_phantoms]))
+    return Outcome(weights, learned.films, films, scored, _method(films, folds, hold_out))
+
+
+def _method(films: tuple[Film, ...], folds: int, hold_out: bool) -> str:
+    real = [film for film in films if not film.phantom]
+    judged = f"{len(real)} films of {len({film.patient for film in real})} patients"
+    if hold_out:
+        return f"{judged} were held out: the network never saw these patients."
+    return f"{folds}-fold cross-validation by patient: {judged}, each scored by a network that never saw the patient."
 
 
 def _step(folder: Path, say: Say, work: Callable[[Path], State]) -> State:

@@ -18,7 +18,7 @@ from firstread.models.training.dataset import Film, FilmSet
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-NUISANCE_CALLIPER = 0.5
+NUISANCE_CALLIPER = 0.3
 """Films of a pair differ by at most this many standard deviations in each nuisance."""
 
 

@@ -83,9 +83,9 @@ def _train_stage(recipe: Recipe, stage: Stage, films: FilmSet, out: Path, start:
     average = {name: tensor.detach().clone() for name, tensor in state_of(network).items()}
     per_epoch = math.ceil(len(_order(recipe, stage, films, 0)) / stage.batch)
     optimiser = torch.optim.AdamW(_groups(network, stage.weight_decay), lr=stage.rate)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=stage.rate, total_steps=per_epoch * stage.epochs + 1, pct_start=0.25
-    )
+    steps = per_epoch * stage.epochs + 1
+    warm = max(0.25, 2 / steps)  # the scheduler divides by the length of the rise less one
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=stage.rate, total_steps=steps, pct_start=warm)
     checkpoint = out / f"{stage.name}.pt"
     begun = _resume(checkpoint, recipe, stage, network, average, optimiser, cycle)
     step = begun * per_epoch
