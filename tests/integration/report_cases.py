@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 from dataclasses import replace
 from datetime import datetime
@@ -188,15 +189,31 @@ def number(group: Dataset, code: str) -> float:
     return float(items(group, code)[0].MeasuredValueSequence[0].NumericValue)
 
 
+_TOO_LONG = re.compile(r"<(.*)> - Length invalid for this VR = \d+, expected <= (\d+)$")
+_SUMMED_UP = "Error - Dicom dataset contains invalid data values"
+
+
 def dciodvfy(encoded: Encoded, folder: Path) -> tuple[list[str], list[str]]:
-    """Errors and warnings of dciodvfy; the warning that a private scheme is none of the standard's is left out."""
+    """Errors and warnings of dciodvfy.
+
+    Left out: the warning that a private scheme is none of the standard's, and the error that a value is too long
+    where it is so in bytes of UTF-8 only. PS3.5 6.2 limits characters; dciodvfy counts bytes whatever the character
+    set, and for PN those of all component groups together.
+    """
     path = folder / "instance.dcm"
     path.write_bytes(encoded.part10)
     run = subprocess.run([require_peer("dciodvfy"), str(path)], capture_output=True, check=False)
     lines = (run.stdout + run.stderr).decode("utf-8", "replace").splitlines()
-    errors = [line for line in lines if line.startswith("Error")]
+    errors = [line for line in lines if line.startswith("Error") and not _is_short_in_characters(line)]
+    if all(line.startswith(_SUMMED_UP) for line in errors):
+        errors = []
     warnings = [line for line in lines if line.startswith("Warning") and "<99FIRSTREAD>" not in line]
     return errors, warnings
+
+
+def _is_short_in_characters(line: str) -> bool:
+    said = _TOO_LONG.search(line)
+    return bool(said) and all(len(group) <= int(said[2]) for group in said[1].split("=")) and not said[1].isascii()
 
 
 def dsrdump(encoded: Encoded, folder: Path) -> str:

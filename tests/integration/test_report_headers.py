@@ -18,7 +18,17 @@ from firstread.integration.dicom.report.header import tag_of
 from firstread.integration.dicom.report.source import READ, read_source
 from firstread.integration.dicom.report.values import MAXIMUM_LENGTH, mend
 from firstread.integration.dicom.tid1500 import walk
-from tests.integration.report_cases import dciodvfy, film, finding, items, parsed, positive, report, written
+from tests.integration.report_cases import (
+    dciodvfy,
+    film,
+    finding,
+    items,
+    not_analysed,
+    parsed,
+    positive,
+    report,
+    written,
+)
 
 HASH = "d14a028c2a3a2bc9476102bb288234c415a2b01f828ea62ac5b3e42f"
 
@@ -187,6 +197,16 @@ def test_a_file_that_is_no_dicom_gives_a_report_with_an_empty_patient_and_a_note
     missing = report(positive(), tmp_path / "gone.dcm")
     assert parsed(missing).PatientID == ""
     assert any("cannot be read" in note for note in missing.notes)
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"])
+def test_a_file_that_ends_early_stops_no_report(syntax: str, tmp_path: Path) -> None:
+    path = written(film(), tmp_path, syntax)
+    whole = path.read_bytes()
+    for end in range(0, len(whole), 37):
+        path.write_bytes(whole[:end])
+        assert read_source(path).patient_study is not None
+    assert walk(parsed(report(not_analysed(), path))) == []
 
 
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"])

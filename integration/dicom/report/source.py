@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from firstread.integration.dicom.report.header import Header, read_header
 from firstread.integration.dicom.report.values import is_uid, number_in
@@ -145,7 +144,7 @@ def read_source(source: Path | Dataset) -> Source:
         return _source(Header(source))
     try:
         return _source(Header(read_header(source, READ)))
-    except (OSError, InvalidDicomError, ValueError, EOFError, NotImplementedError) as error:
+    except Exception as error:  # zlib.error, struct.error, RecursionError: a broken file has many ways to say so
         return empty_source(f"the header of the film cannot be read ({type(error).__name__}): patient and study empty")
 
 
