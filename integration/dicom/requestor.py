@@ -116,6 +116,17 @@ class RequestedAssociation(EventDrivenAssociation):
                 self.abort()
         self.kill()
 
+    @property
+    def why_ended(self) -> str:
+        """Why there is no answer, in words; empty while the association stands."""
+        if self.dul.ended_by:
+            return self.dul.ended_by
+        if self.acse.is_aborted("a-abort"):
+            return "the peer aborted the association"
+        if self.acse.is_aborted() or not self.dul.in_data_transfer:
+            return "the connection was lost or ended by the peer"
+        return ""
+
     def _resolve(self) -> AddressInformation:
         try:
             return AddressInformation(self.peer.host, self.peer.port)

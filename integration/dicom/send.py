@@ -178,7 +178,7 @@ class Sender:
         request.DataSet = io.BytesIO(data_set)
         response = _ask(association, request, context_id)
         if not isinstance(response, C_STORE) or response.Status is None:
-            why = association.dul.ended_by or f"no answer within {self.peer.dimse_timeout_s:g} s"
+            why = association.why_ended or f"no answer within {self.peer.dimse_timeout_s:g} s"
             if response is not None:
                 why = "answered with another message than a C-STORE response"
             self._drop(broken=True)
@@ -221,7 +221,7 @@ def echo(peer: DicomPeer) -> EchoOutcome:
         took = time.monotonic() - began
         if not isinstance(response, C_ECHO) or response.Status is None:
             broken = True
-            return EchoOutcome(False, association.dul.ended_by or f"no answer within {peer.dimse_timeout_s:g} s", took)
+            return EchoOutcome(False, association.why_ended or f"no answer within {peer.dimse_timeout_s:g} s", took)
         status = int(response.Status)
         return EchoOutcome(status == 0, f"{status:04X} {meaning_of(status)}", took)
     finally:
