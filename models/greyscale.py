@@ -19,6 +19,9 @@ LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
 LEAST_SPREAD_IN_WINDOW = 0.08
 """A window of which the film uses less than this share shows an even grey: taken for a mistake."""
 
+BLANK = 0.002
+"""A film of which the values spread over less than this share of its bits is blank: stretched, it would be noise."""
+
 MOST_CLIPPED = 0.95
 """A window that makes more than this share of the film plain black or plain white is taken for a mistake."""
 
@@ -82,17 +85,25 @@ def _voi(header: Dataset, values: FloatImage, film: FloatImage, notes: list[str]
             if abs(float(ends[1] - ends[0])) >= LEAST_SPREAD_IN_WINDOW * (brightest - darkest) > 0:
                 return _stretched(table(values), darkest, brightest)
         notes.append("VOI LUT unreadable or beside the film's values: left out")
+    blank = high - low < BLANK * _full_range(header)
     centre, width = number(header, "WindowCenter"), number(header, "WindowWidth")
     if centre is not None and width is not None:
         function = text(header, "VOILUTFunction").upper() or "LINEAR"
         ramp = _ramp(function, centre, width)
-        if ramp is not None and _makes_sense(ramp, function, low, high, film):
+        if ramp is not None and (blank or _makes_sense(ramp, function, low, high, film)):
             return _through(function, centre, width, ramp, values)
         notes.append(f"window {centre:g}/{width:g} makes no sense for this film: percentiles instead")
-    if high <= low:
-        notes.append("the film holds one value only")
-        return np.zeros_like(values)
+    if blank:
+        notes.append("the film is blank")
+        middle = (low + high) / 2
+        return _stretched(values, middle - _full_range(header) / 2, middle + _full_range(header) / 2)
     return _stretched(values, low, high)
+
+
+def _full_range(header: Dataset) -> float:
+    """How far values can lie apart: all stored bits, rescaled."""
+    bits = integer(header, "BitsStored") or integer(header, "BitsAllocated") or 16
+    return float(1 << min(max(bits, 1), 16)) * abs(number(header, "RescaleSlope") or 1.0)
 
 
 def _spread(film: FloatImage) -> tuple[float, float]:
@@ -114,7 +125,7 @@ def _ramp(function: str, centre: float, width: float) -> tuple[float, float] | N
 def _makes_sense(ramp: tuple[float, float], function: str, low: float, high: float, film: FloatImage) -> bool:
     black, white = ramp
     inside = min(high, white) - max(low, black)
-    if inside < LEAST_SPREAD_IN_WINDOW * (white - black) and high > low:
+    if inside < LEAST_SPREAD_IN_WINDOW * (white - black):
         return False
     if function == "SIGMOID":
         return True
