@@ -20,8 +20,13 @@ for variable in [each for each in os.environ if each.startswith("FIRSTREAD_") an
 os.environ.pop("FIRSTREAD_CONFIG", None)
 
 import pytest  # noqa: E402
+from hypothesis import settings as hypothesis_settings  # noqa: E402
 
 from tests.peers import free_port  # noqa: E402
+
+# No deadline: machines are shared. The same examples in every run of CI; at home each run looks elsewhere.
+hypothesis_settings.register_profile("firstread", deadline=None, derandomize=os.environ.get("CI") == "true")
+hypothesis_settings.load_profile("firstread")
 
 _numbers = count(1)
 
