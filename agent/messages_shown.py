@@ -40,7 +40,13 @@ def oru(settings: Settings, store: Store, row: Row[Any], to: str, *, build: bool
     content = built.message if build else frozen.get(built.identity)
     if content is None:
         raise LookupError(f"no message was frozen for {targets[0].name}: --dry-run builds it as it would be now")
-    return content.decode("utf-8", "replace").replace("\r", "\n").rstrip("\n")
+    shown = content.decode("utf-8", "replace").replace("\r", "\n").rstrip("\n")
+    if not build:
+        return shown
+    from firstread.integration.hl7.check import check_message
+
+    problems = check_message(content)
+    return f"{shown}\n\nchecked against HL7 v2.5.1: {'; '.join(problems) or 'no problems'}"
 
 
 def sr(settings: Settings, store: Store, row: Row[Any], *, dump: bool) -> str:

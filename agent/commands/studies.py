@@ -190,7 +190,7 @@ def show_oru(
     study: StudyArgument,
     config: ConfigOption = None,
     to: Annotated[str, typer.Option(help="Of which HL7 destination.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build it from the newest result instead.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build and check it from the newest result.")] = False,
 ) -> None:
     """The ORU message of a study: as it was frozen, or with --dry-run as it would be built now."""
     with opened(config) as (settings, store):
