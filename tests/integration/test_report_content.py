@@ -74,6 +74,12 @@ def test_probability_and_operating_point_are_numbers_without_unit() -> None:
     assert (unit.CodeValue, unit.CodingSchemeDesignator) == ("1", "UCUM")
 
 
+def test_a_probability_just_below_its_operating_point_is_not_rounded_onto_it() -> None:
+    document = parsed(report(positive(findings=(finding("Mass", 0.59999),))))
+    assert number(groups(document)["Lung mass"], "122157") < 0.6
+    assert items(groups(document)["Lung mass"], "705057003") == []
+
+
 def test_present_stands_above_the_operating_point_only_and_absent_nowhere() -> None:
     document = parsed(report(positive()))
     present = {meaning for meaning, group in groups(document).items() if items(group, "705057003")}

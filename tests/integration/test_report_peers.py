@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,8 +177,31 @@ def test_a_radiologist_can_read_it_in_dsrdump(tmp_path: Path) -> None:
 def test_a_reason_longer_than_a_code_value_is_read_in_dsrdump(tmp_path: Path) -> None:
     printed = dsrdump(report(not_analysed(ReasonCode.CONFLICTING_PATIENTS, "")), tmp_path)
     assert '(CONFLICTING_PATIENTS,99FIRSTREAD,"conflicting patients")' in printed
-    assert "Not analysed: Conflicting patients." in printed
+    assert "Not analysed: conflicting patients." in printed
 
 
 def test_a_japanese_name_is_read_in_dsrdump(tmp_path: Path) -> None:
     assert "Yamada^Tarou=山田^太郎" in dsrdump(in_japanese(), tmp_path)
+
+
+def test_highdicom_reads_it_back_with_its_regions_and_probabilities(tmp_path: Path) -> None:
+    from highdicom.sr import srread
+    from pydicom.sr.codedict import codes
+
+    path = tmp_path / "report.dcm"
+    path.write_bytes(report(positive()).part10)
+    content = srread(path).content
+    (region,) = content.get_planar_roi_measurement_groups()
+    assert region.finding_type == codes.SCT.Pneumothorax
+    assert region.roi.value[2].tolist() == [700.5, 900.25]
+    assert [one.value for one in region.get_measurements(name=codes.DCM.Probability)] == [0.8123]
+    assert len(content.get_image_measurement_groups()) == 14
+
+
+def test_only_the_first_report_pays_for_highdicom() -> None:
+    probe = (
+        "import sys, firstread.integration.dicom.report as r; assert 'highdicom' not in sys.modules; "
+        "r.warm(); assert 'highdicom' in sys.modules"
+    )
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -192,7 +192,9 @@ def _group(
     evaluations = []
     if wording.is_assessed(finding):
         unit = concept(concepts.NO_UNITS)
-        measurements.append(Measurement(concept(concepts.PROBABILITY), _decimal(finding.probability), unit))
+        measurements.append(
+            Measurement(concept(concepts.PROBABILITY), _decimal(finding.probability, finding.threshold), unit)
+        )
         if finding.threshold is not None and np.isfinite(finding.threshold):
             measurements.append(Measurement(concept(concepts.OPERATING_POINT), _decimal(finding.threshold), unit))
         if wording.is_present(finding, assessment):
@@ -278,9 +280,13 @@ def _finding_code(label: str) -> Code:
     return known.code if known else Code(wording.clean(label)[:16], PRIVATE_SCHEME, wording.clean(label)[:64])
 
 
-def _decimal(value: float | None) -> float:
-    """Four decimals: more would be noise, and a DS holds 16 characters."""
-    return round(float(value or 0.0), 4)
+def _decimal(value: float | None, beside: float | None = None) -> float:
+    """Four decimals: more would be noise. But a number stays on its own side of the one ``beside`` it."""
+    number = float(value or 0.0)
+    rounded = round(number, 4)
+    if beside is not None and (rounded >= beside) != (number >= beside):
+        return round(number, 12)
+    return rounded
 
 
 def _algorithm(model: ModelIdentity | None) -> AlgorithmIdentification | None:

@@ -79,7 +79,8 @@ def _display(label: str) -> str:
 def summary(assessment: Assessment) -> list[str]:
     """What a reader must know first, one sentence each."""
     if assessment.reason is not None:
-        return [f"Not analysed: {sentence(assessment.reason.text)}", "Nothing can be concluded about the images."]
+        why = sentence(f"not analysed: {assessment.reason.text}")
+        return [why, "Nothing can be concluded about the images."]
     present = [
         finding
         for finding in in_reading_order(assessment)
