@@ -93,7 +93,7 @@ class AcceptedAssociation(EventDrivenAssociation):
         self.films = 0
         self.refusals = 0
         self._began = time.monotonic()
-        self._reported_end = False
+        self._reported: AssociationOutcome | None = None
         super().__init__(ae, "acceptor")
         settings = owner.settings
         self.name = f"association-{self.association_id}"
@@ -125,7 +125,8 @@ class AcceptedAssociation(EventDrivenAssociation):
             self.kill()
             self.dimse.abandon()
             self.dul.socket._shutdown_socket()
-            if self.calling_ae_title and not self._reported_end:
+            self.dul.socket.stream = None
+            if self._reported is AssociationOutcome.ACCEPTED:
                 released = self.is_released and not self.is_aborted
                 outcome = AssociationOutcome.RELEASED if released else AssociationOutcome.ABORTED
                 self.report(outcome, "" if released else self.dul.ended_by or "connection lost")
@@ -136,7 +137,7 @@ class AcceptedAssociation(EventDrivenAssociation):
         self._started_dul = True
         deadline = self._began + self.owner.settings.acse_timeout_s
         request = None
-        while request is None and self.dul.is_alive() and time.monotonic() < deadline:
+        while request is None and self.dul.is_alive() and time.monotonic() < deadline and not self.owner.stopping:
             request = self.dul.receive_pdu(wait=False)
             if request is None:
                 self._something.wait(min(1.0, max(0.0, deadline - time.monotonic())))
@@ -159,7 +160,7 @@ class AcceptedAssociation(EventDrivenAssociation):
     def report(self, outcome: AssociationOutcome, why: str = "", rejection: Rejection | None = None) -> None:
         """Tells the owner of the beginning or the end of this association."""
         begins = outcome is AssociationOutcome.ACCEPTED
-        self._reported_end = not begins
+        self._reported = outcome
         self.owner.happened(
             AssociationEvent(
                 outcome=outcome,

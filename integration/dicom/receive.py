@@ -165,6 +165,7 @@ class Receiver:
         for association in self._open():
             association.dul._note("receiver stopped")
             association.abort(block=False)
+        for association in self._open():
             association.kill()
         for association in self._open():
             association.join(timeout=1.0)

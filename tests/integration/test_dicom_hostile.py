@@ -288,3 +288,27 @@ def test_forty_idle_associations_cost_next_to_nothing(tmp_path: Path) -> None:
         for peer in peers:
             peer.socket.close()
     assert burnt / 5 < 0.05
+
+
+def test_random_bytes_in_an_association_never_end_the_receiver(tmp_path: Path) -> None:
+    import random
+
+    chance = random.Random(3)
+    with receiving(tmp_path, acse_timeout_s=2.0) as (receiver, inbox):
+        for _ in range(150):
+            with RawPeer(receiver.address) as peer:
+                peer.associate()
+                for _ in range(chance.randint(1, 4)):
+                    noise = chance.randbytes(chance.randint(0, 300))
+                    kind = chance.choice([0x04, 0x04, 0x04, 0x01, 0x02, 0x06, chance.randrange(256)])
+                    try:
+                        if kind == 0x04 and chance.random() < 0.7:
+                            peer.send_fragment(noise, chance.randrange(4))
+                        else:
+                            peer.send_pdu(kind, noise)
+                    except OSError:
+                        break
+        assert still_serves(receiver)
+        assert eventually(lambda: receiver.active_associations == 0)
+        assert len(inbox.instances) == 1
+        assert list((tmp_path / "incoming").iterdir()) == []
