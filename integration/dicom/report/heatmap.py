@@ -7,7 +7,6 @@ finding, its probability and that it is no diagnosis. No patient text is in the 
 from __future__ import annotations
 
 import functools
-import io
 from datetime import datetime
 from pathlib import Path
 
@@ -258,14 +257,3 @@ def _add_pixels(instance: Dataset, picture: Image.Image) -> None:
     pixels = picture.tobytes()
     instance.PixelData = pixels + b"\0" * (len(pixels) % 2)
     instance["PixelData"].VR = "OB"
-
-
-def as_png(encoded: Encoded) -> bytes:
-    """The picture of a heat map as PNG, for a page that shows it."""
-    import pydicom
-
-    read = pydicom.dcmread(io.BytesIO(encoded.part10))
-    picture = Image.frombytes("RGB", (read.Columns, read.Rows), read.PixelData[: read.Columns * read.Rows * 3])
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -15,9 +15,6 @@ from firstread.models.findings import PRIVATE_SCHEME
 
 IMPLEMENTATION_CLASS_UID = "2.25.207931346297823213467014312908457261093"
 IMPLEMENTATION_VERSION_NAME = "FIRSTREAD"
-DISCLAIMER = "AI result, not a diagnosis"
-
-_TIMEZONE_FORMAT = "%z"
 
 
 class ResultError(Exception):
