@@ -42,7 +42,7 @@ class EligibilityTable:
 
     def code(self, group: str, value: str) -> bool:
         """Does a code (or a coded string, whatever its capitals and separators) belong to a group?"""
-        return re.sub(r"[\s_\-./]+", " ", value).strip().upper() in self.codes[group]
+        return _same_code(value) in self.codes[group]
 
 
 def plain(said: str) -> str:
@@ -50,6 +50,10 @@ def plain(said: str) -> str:
     folded = unicodedata.normalize("NFKD", said.casefold()).translate(_LETTERS_APART)
     kept = "".join(letter for letter in folded if unicodedata.category(letter) != "Mn")
     return re.sub(r"[\W_]+", " ", kept).strip()
+
+
+def _same_code(value: str) -> str:
+    return re.sub(r"[\s_\-./]+", " ", value).strip().upper()
 
 
 def load_table(extra: Path | Mapping[str, Any] | None = None) -> EligibilityTable:
@@ -63,7 +67,7 @@ def load_table(extra: Path | Mapping[str, Any] | None = None) -> EligibilityTabl
         _extend(groups, _parsed(extra) if isinstance(extra, Path) else extra)
     return EligibilityTable(
         words={name: _pattern(entries) for name, entries in groups["words"].items()},
-        codes={name: frozenset(entry.upper() for entry in entries) for name, entries in groups["codes"].items()},
+        codes={name: frozenset(map(_same_code, entries)) for name, entries in groups["codes"].items()},
     )
 
 
