@@ -10,11 +10,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from firstread.integration.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from firstread.integration.dicom.report.source import Source
 from firstread.models.findings import PRIVATE_SCHEME
-
-IMPLEMENTATION_CLASS_UID = "2.25.207931346297823213467014312908457261093"
-IMPLEMENTATION_VERSION_NAME = "FIRSTREAD"
 
 
 class ResultError(Exception):
