@@ -1,4 +1,4 @@
-"""The settings as text for people: the commented file of ``firstread init`` and the reference of docs/settings.md."""
+"""The settings as text for people: the file of ``firstread init``, what is in force, the page docs/settings.md."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def toml_value(value: Any) -> str:
     if isinstance(shown, list):
         return "[" + ", ".join(toml_value(item) for item in shown) + "]"
     if isinstance(shown, dict):
-        return "{" + ", ".join(f"{key} = {toml_value(item)}" for key, item in shown.items()) + "}"
+        return "{" + ", ".join(f"{key} = {toml_value(item)}" for key, item in shown.items() if item is not None) + "}"
     return json.dumps(shown, ensure_ascii=False)
 
 
@@ -131,6 +131,16 @@ def render_template() -> str:
     ris = {"name": "RIS", "type": "hl7", "host": "ris.example.org", "port": 2575}
     lines += _example("A RIS or worklist that reads the priority.", "destinations", Hl7Destination, ris)
     return "\n".join(lines) + "\n"
+
+
+def render_in_force(settings: Settings) -> str:
+    """Everything in force as TOML, secrets masked, keys without a value left out."""
+    lines: list[str] = []
+    for section, values in settings.masked().items():
+        for table in values if isinstance(values, list) else [values]:
+            lines += ["", f"[[{section}]]" if isinstance(values, list) else f"[{section}]"]
+            lines += [f"{key} = {toml_value(value)}" for key, value in table.items() if value is not None]
+    return "\n".join(lines[1:]) + "\n"
 
 
 _KINDS: tuple[tuple[type, str], ...] = (

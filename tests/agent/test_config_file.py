@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from firstread.agent.config import Settings, load_settings
-from firstread.agent.settings_file import render_reference, render_template
+from firstread.agent.settings_file import render_in_force, render_reference, render_template
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,3 +49,13 @@ def test_every_key_stands_in_the_written_file() -> None:
 def test_reference_page_is_current() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert page == render_reference(), "run: python -m firstread.agent.settings_file > docs/settings.md"
+
+
+def test_what_is_in_force_is_shown_as_a_file_that_means_the_same(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text(re.sub(r"(?m)^#(?=\S)", "", render_template()), encoding="utf-8")
+    settings = load_settings(first, {"FIRSTREAD_WEB__PASSWORD": "hunter2"})
+    second.write_text(render_in_force(settings), encoding="utf-8")
+    shown = load_settings(second, {})
+    assert "hunter2" not in second.read_text(encoding="utf-8")
+    assert shown.masked() == settings.masked()
