@@ -66,25 +66,33 @@ def probabilities(logits: Numbers, calibration: Calibration) -> Numbers:
 
 
 def operating_points(
-    scored: Scored, probability: Numbers, labels: Sequence[str], quiet: float = 0.95, catch: float = 0.9
+    scored: Scored,
+    probability: Numbers,
+    labels: Sequence[str],
+    quiet: float = 0.95,
+    silent: float = 0.98,
+    catch: float = 0.9,
 ) -> dict[str, float]:
     """The threshold of each label.
 
-    A finding: above it lie at most ``1 - quiet`` of the phantoms without it, of the real films that carry No Finding,
-    and of the real films without it: false alarms are bounded wherever a film comes from.
-    No Finding: below it lie at least ``catch`` of the real films that carry a finding.
+    A finding: above it lie at most ``1 - quiet`` of the films without it, and at most ``1 - silent`` of those that
+    carry No Finding (fourteen findings share a healthy film, and each may raise it). Real films and phantoms are
+    counted apart, and the stricter bound holds: false alarms are bounded wherever a film comes from.
+    No Finding: below it lie at least ``catch`` of the films that carry a finding, again of each kind apart.
     """
     points = {}
     healthy = scored.target[:, list(labels).index(NO_FINDING)]
-    real = ~scored.phantom
     for column, label in enumerate(labels):
         score, present, known = probability[:, column], scored.target[:, column], scored.known[:, column]
         if label == NO_FINDING:
-            abnormal = [real & known & ~present, scored.phantom & known & ~present]
-            bounds = [np.quantile(score[rows], catch, method="higher") for rows in abnormal if rows.any()]
+            demands = [(known & ~present, catch)]
         else:
-            absent = [real & known & ~present, real & healthy, scored.phantom & known & ~present]
-            bounds = [np.quantile(score[rows], quiet, method="higher") for rows in absent if rows.sum() >= FEWEST]
-        highest = max([0.02, *(float(bound) for bound in bounds)])
-        points[label] = float(np.clip(np.floor(highest * 1000 + 1) / 1000, 0.02, 0.99))
+            demands = [(known & ~present, quiet), (known & healthy, silent)]
+        bounds = [
+            float(np.quantile(score[rows & kind], share, method="higher"))
+            for rows, share in demands
+            for kind in (scored.phantom, ~scored.phantom)
+            if int((rows & kind).sum()) >= FEWEST
+        ]
+        points[label] = float(np.clip(np.floor(max([0.02, *bounds]) * 1000 + 1) / 1000, 0.02, 0.99))
     return points

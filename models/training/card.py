@@ -154,10 +154,10 @@ def write_card(
         "## How its numbers are made",
         "",
         f"Calibration: {calibration.method}, per label, on held-out films in which half carry a finding: where findings"
-        " are rarer, probabilities are too high. Operating points of findings leave at most 5 % false alarms among the"
-        " held-out films without them, real and phantom alike; the one of No Finding is passed by at most 10 % of the"
-        f" held-out films with a finding. Weights are stored in float16, which moved no probability by more than"
-        f" {halving:.1e}.",
+        " are rarer, probabilities are too high. Operating points of findings are passed by at most 5 % of the"
+        " held-out films without them and 2 % of those with No Finding, real and phantom alike; that of No Finding"
+        " is passed by at most 10 % of the held-out films with a finding. Weights are stored in float16, which moved"
+        f" no probability by more than {halving:.1e}.",
         "",
         "## Known failures",
         "",
