@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from firstread.agent import clock
 from firstread.agent.config import Settings
-from firstread.agent.identify import identify, patient_key
+from firstread.agent.identify import identify, patient_key, text
 from firstread.agent.spool import fsync_folder, new_place
 from firstread.agent.store import events, images, studies, watch
 from firstread.agent.store import worklist as list_store
@@ -113,7 +113,7 @@ class Intake:
         )
         ours = is_ours(
             self.site_uid, received.study_instance_uid, received.series_instance_uid, received.sop_instance_uid
-        )
+        ) or self.site_uid == text(received.header, "DeviceUID")  # a PACS may have changed study and series
         stored = images.StoredInstance(
             sop_instance_uid=received.sop_instance_uid,
             series_instance_uid=received.series_instance_uid,

@@ -44,7 +44,7 @@ FINDINGS: tuple[Finding, ...] = (
     Finding("Infiltration", Code("112121", "DCM", "Infiltrate")),
     Finding("Mass", Code("309529002", "SCT", "Lung mass")),
     Finding("Nodule", Code("786838002", "SCT", "Pulmonary nodule")),
-    Finding("Pleural_Thickening", Code("PLEURAL_THICKENING", PRIVATE_SCHEME, "Pleural thickening")),
+    Finding("Pleural_Thickening", Code("PLEURAL_THICK", PRIVATE_SCHEME, "Pleural thickening")),
     Finding("Pneumonia", Code("233604007", "SCT", "Pneumonia")),
     Finding("Pneumothorax", Code("36118008", "SCT", "Pneumothorax")),
     Finding(NO_FINDING, Code("NO_FINDING", PRIVATE_SCHEME, "None of the assessed findings")),
@@ -60,12 +60,12 @@ FINDING_BY_LABEL: dict[str, Finding] = {finding.label: finding for finding in FI
 
 
 class ReasonCode(enum.StrEnum):
-    """Why an image or a study was not analysed. The value travels in SR and ORU under 99FIRSTREAD."""
+    """Why an image or a study was not analysed. The value is the code in SR and ORU: at most 16 characters (SH)."""
 
     NOT_A_RADIOGRAPH = "NOT_A_RADIOGRAPH"
     NOT_A_CHEST = "NOT_A_CHEST"
     LATERAL_VIEW = "LATERAL_VIEW"
-    BELOW_MINIMUM_AGE = "BELOW_MINIMUM_AGE"
+    BELOW_MINIMUM_AGE = "BELOW_MIN_AGE"
     FOR_PROCESSING = "FOR_PROCESSING"
     SEVERAL_FRAMES = "SEVERAL_FRAMES"
     NO_PIXEL_DATA = "NO_PIXEL_DATA"
@@ -73,9 +73,9 @@ class ReasonCode(enum.StrEnum):
     TOO_SMALL = "TOO_SMALL"
     ANIMAL = "ANIMAL"
     PRIOR_STUDY = "PRIOR_STUDY"
-    CONFLICTING_PATIENTS = "CONFLICTING_PATIENTS"
-    PROCESSING_FAILED = "PROCESSING_FAILED"
-    OUTSIDE_EXPERIENCE = "OUTSIDE_EXPERIENCE"
+    CONFLICTING_PATIENTS = "CONFLICT_PATIENT"
+    PROCESSING_FAILED = "PROCESS_FAILED"
+    OUTSIDE_EXPERIENCE = "OUTSIDE_MODEL"
     NO_IMAGE = "NO_IMAGE"
 
 

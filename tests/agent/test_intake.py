@@ -104,6 +104,11 @@ def test_our_own_report_for_a_study_we_do_not_know_makes_no_study(bench):
     assert rows(bench, study) == [] and rows(bench, instance)[0].study_id is None
 
 
+def test_our_own_result_is_recognised_where_a_pacs_gave_it_another_study_and_series(bench):
+    bench.receive(study="1.2.88", series="1.2.88.1", sop_class="1.2.840.10008.5.1.4.1.1.7", DeviceUID=bench.site_uid)
+    assert rows(bench, study) == [] and rows(bench, instance)[0].state == ImageState.KEPT
+
+
 def test_one_study_over_two_associations_and_two_studies_over_one(bench):
     bench.receive(study="1.2.3")
     bench.receive(study="1.2.4")

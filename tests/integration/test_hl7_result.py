@@ -40,7 +40,7 @@ OBX|13|NM|112121^Infiltrate^DCM||0.10|1^^UCUM|<0.50||||R||||||123110^Artificial 
 OBX|14|NM|309529002^Lung mass^SCT||||||||X||||||123110^Artificial Intelligence^DCM
 NTE|1|L|not assessed by this model|RE
 OBX|15|NM|786838002^Pulmonary nodule^SCT||0.10|1^^UCUM|<0.50||||R||||||123110^Artificial Intelligence^DCM
-OBX|16|NM|PLEURAL_THICKENING^Pleural thickening^99FIRSTREAD||0.10|1^^UCUM|<0.50||||R||||||123110^Artificial Intelligence^DCM
+OBX|16|NM|PLEURAL_THICK^Pleural thickening^99FIRSTREAD||0.10|1^^UCUM|<0.50||||R||||||123110^Artificial Intelligence^DCM
 OBX|17|NM|233604007^Pneumonia^SCT||0.10|1^^UCUM|<0.50||||R||||||123110^Artificial Intelligence^DCM
 OBX|18|NM|36118008^Pneumothorax^SCT||0.8123|1^^UCUM|<0.60|H|||R||||||123110^Artificial Intelligence^DCM
 OBX|19|NM|NO_FINDING^None of the assessed findings^99FIRSTREAD||0.97|1^^UCUM|||||R||||||123110^Artificial Intelligence^DCM

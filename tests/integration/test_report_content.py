@@ -50,7 +50,7 @@ CODES = {
     "Infiltrate": ("112121", "DCM"),
     "Lung mass": ("309529002", "SCT"),
     "Pulmonary nodule": ("786838002", "SCT"),
-    "Pleural thickening": ("PLEURAL_THICKENING", "99FIRSTREAD"),
+    "Pleural thickening": ("PLEURAL_THICK", "99FIRSTREAD"),
     "Pneumonia": ("233604007", "SCT"),
     "Pneumothorax": ("36118008", "SCT"),
     "None of the assessed findings": ("NO_FINDING", "99FIRSTREAD"),
