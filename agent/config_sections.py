@@ -254,7 +254,7 @@ class TriageSettings(Section):
 class SiteSettings(Section):
     """Who we are in the messages."""
 
-    name: str = Field("", description="Name of the hospital: on the page, in reports (InstitutionName) and MSH-4.")
+    name: str = Field("", description="Name of the hospital, shown on the page and sent as MSH-4.")
     assigning_authority: str = Field("", description="Issuer of patient identifiers (PID-3.4) where a film names none.")
     language: str = Field("en", pattern=r"^en(-[A-Z]{2})?$", description="Reports are in English; en-GB or the like.")
     use_test_processing_id: bool = Field(
