@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,9 @@ from firstread.agent.store.tables import (
 )
 from firstread.agent.store.worklist import ListedResult, listed_result_from_json
 from firstread.models.prediction import Assessment, Priority, StudyIdentity
+
+MANY = 500
+"""So many ids are no longer named one by one in a query."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class ListedStudy:
     ended_at: datetime | None
     ended_by: str
     study: StudyFacts | None
+    version: int
 
     @property
     def readable(self) -> bool:
@@ -108,11 +112,30 @@ def change_mark(connection: Connection) -> int:
     return int(connection.execute(select(func.max(event.c.id))).scalar() or 0)
 
 
-def open_entries(connection: Connection) -> list[ListedStudy]:
-    """Every open entry, in no particular order."""
-    rows = connection.execute(select(entry).where(entry.c.state == EntryState.OPEN)).all()
-    facts = _study_facts(connection, entry.c.state == EntryState.OPEN)
-    return [_listed(row, facts) for row in rows]
+def open_entries(connection: Connection, known: Mapping[int, ListedStudy] | None = None) -> list[ListedStudy]:
+    """Every open entry, in no particular order.
+
+    ``known``: what an earlier call answered, by id. An entry that did not change since is the same object again, so
+    that a long list costs little to look at.
+    """
+    known = known or {}
+    wanted = entry.c.state == EntryState.OPEN
+    stands = connection.execute(select(entry.c.id, entry.c.version, entry.c.study_instance_uid).where(wanted)).all()
+    kept = {row.id: known[row.id] for row in stands if row.id in known and known[row.id].version == row.version}
+    changed = [row.id for row in stands if row.id not in kept]
+    fresh = {row.id: row for row in _rows(connection, changed, wanted if len(changed) > MANY else None)}
+    told = {one.id: one.result.revision for one in kept.values() if one.result is not None}
+    told |= {key: int((row.result or {}).get("revision") or 0) for key, row in fresh.items()}
+    facts = _study_facts(connection, wanted, told)
+    listed = []
+    for row in stands:
+        study_facts = facts.get(row.study_instance_uid) if row.study_instance_uid else None
+        if row.id in kept:
+            one = kept[row.id]
+            listed.append(one if one.study == study_facts else replace(one, study=study_facts))
+        elif row.id in fresh:
+            listed.append(_listed(fresh[row.id], study_facts))
+    return listed
 
 
 def ended_entries(connection: Connection, limit: int) -> list[ListedStudy]:
@@ -120,8 +143,9 @@ def ended_entries(connection: Connection, limit: int) -> list[ListedStudy]:
     rows = connection.execute(
         select(entry).where(entry.c.state != EntryState.OPEN).order_by(entry.c.ended_at.desc()).limit(limit)
     ).all()
-    facts = _study_facts(connection, entry.c.id.in_([row.id for row in rows]))
-    return [_listed(row, facts) for row in rows]
+    told = {row.id: int((row.result or {}).get("revision") or 0) for row in rows}
+    facts = _study_facts(connection, entry.c.id.in_([row.id for row in rows]), told)
+    return [_listed(row, facts.get(row.study_instance_uid or "")) for row in rows]
 
 
 def in_full(connection: Connection, entry_id: int) -> StudyInFull | None:
@@ -129,7 +153,8 @@ def in_full(connection: Connection, entry_id: int) -> StudyInFull | None:
     row = connection.execute(select(entry).where(entry.c.id == entry_id)).one_or_none()
     if row is None:
         return None
-    listed = _listed(row, _study_facts(connection, entry.c.id == entry_id))
+    told = {row.id: int((row.result or {}).get("revision") or 0)}
+    listed = _listed(row, _study_facts(connection, entry.c.id == entry_id, told).get(row.study_instance_uid or ""))
     if listed.study is None:
         return StudyInFull(listed, (), None, "", (), tuple(_entry_trail(connection, entry_id)))
     study_id = listed.study.id
@@ -156,7 +181,14 @@ def evidence_bytes(connection: Connection, instance_id: int) -> bytes | None:
     return connection.execute(select(instance.c.saliency).where(instance.c.id == instance_id)).scalar()
 
 
-def _listed(row: Row[Any], facts: Mapping[str, StudyFacts]) -> ListedStudy:
+def _rows(connection: Connection, ids: list[int], wanted: Any) -> Sequence[Row[Any]]:
+    """The rows of these ids; all that are ``wanted`` where there are too many to name."""
+    if not ids:
+        return ()
+    return connection.execute(select(entry).where(entry.c.id.in_(ids) if wanted is None else wanted)).all()
+
+
+def _listed(row: Row[Any], facts: StudyFacts | None) -> ListedStudy:
     listed = None if row.result is None else listed_result_from_json(row.result)
     return ListedStudy(
         id=row.id,
@@ -169,14 +201,29 @@ def _listed(row: Row[Any], facts: Mapping[str, StudyFacts]) -> ListedStudy:
         result_at=row.result_at,
         ended_at=row.ended_at,
         ended_by=row.ended_by or "",
-        study=facts.get(row.study_instance_uid) if row.study_instance_uid else None,
+        study=facts,
+        version=row.version,
     )
 
 
-def _study_facts(connection: Connection, wanted: Any) -> dict[str, StudyFacts]:
-    """Facts of the studies behind the wanted entries, by Study Instance UID: three queries, however many entries."""
+def _study_facts(connection: Connection, wanted: Any, told: Mapping[int, int]) -> dict[str, StudyFacts]:
+    """Facts of the studies behind the wanted entries, by Study Instance UID: three queries, however many entries.
+
+    ``told``: the revision whose result reached the list, by entry.
+    """
     joined = study.join(entry, entry.c.study_instance_uid == study.c.study_instance_uid)
-    studies = connection.execute(select(study, entry.c.result).select_from(joined).where(wanted)).all()
+    studies = connection.execute(
+        select(
+            study.c.id,
+            study.c.study_instance_uid,
+            study.c.state,
+            study.c.revision,
+            study.c.received_at,
+            entry.c.id.label("entry_id"),
+        )
+        .select_from(joined)
+        .where(wanted)
+    ).all()
     unfinished = (ImageState.WAITING, ImageState.ANALYSING)
     counts = {
         row.study_id: row
@@ -206,7 +253,6 @@ def _study_facts(connection: Connection, wanted: Any) -> dict[str, StudyFacts]:
     facts = {}
     for row in studies:
         count = counts.get(row.id)
-        told = int((row.result or {}).get("revision") or 0)
         facts[row.study_instance_uid] = StudyFacts(
             id=row.id,
             state=StudyState(row.state),
@@ -216,7 +262,7 @@ def _study_facts(connection: Connection, wanted: Any) -> dict[str, StudyFacts]:
             unfinished=int(count.unfinished or 0) if count else 0,
             analysing=int(count.analysing or 0) if count else 0,
             preview_instance=(count.analysed or count.preview) if count else None,
-            unsent=newest_sent.get(row.id, 0) > told,
+            unsent=newest_sent.get(row.id, 0) > told.get(row.entry_id, 0),
         )
     return facts
 

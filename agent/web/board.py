@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from firstread.agent import clock
@@ -17,7 +17,7 @@ from firstread.agent.store.engine import Store
 from firstread.agent.store.reading_list import ListedStudy
 from firstread.agent.web.links import Link, links, worst
 from firstread.agent.web.rows import RowView, ordering_entry, row_view
-from firstread.agent.worklist.ordering import in_order_of_arrival, next_change, order
+from firstread.agent.worklist.ordering import Placed, in_order_of_arrival, next_change, order
 from firstread.models.prediction import Priority
 
 LONGEST_S = 5.0
@@ -75,6 +75,8 @@ class Board:
         self._due: datetime | None = None
         self._made_s = 0.0
         self._cost_s = 0.0
+        self._listed: dict[int, ListedStudy] = {}
+        self._rows: dict[int, tuple[ListedStudy, Placed, RowView, str]] = {}
 
     def current(self, *, patient: bool = False) -> Snapshot:
         """The list as it stands. ``patient``: a little later is soon enough (the live feed on a busy list)."""
@@ -108,18 +110,19 @@ class Board:
         held = [one.name for one in settings.all_destinations if one.hold]
         with self._store.read() as connection:
             mark = reading_list.change_mark(connection)
-            listed = reading_list.open_entries(connection) if settings.worklist.enabled else []
+            listed = reading_list.open_entries(connection, self._listed) if settings.worklist.enabled else []
             facts = stand.overview(connection, names, held, now)
+        self._listed = {one.id: one for one in listed}
         readable = {one.id: one for one in listed if one.readable}
         entries = [ordering_entry(one) for one in readable.values()]
         self._due = next_change(entries, now.at, self._limits)
-        rows = tuple(
-            row_view(readable[placed.entry.key], placed, self._limits)
+        self._rows = {
+            placed.entry.key: self._row(readable[placed.entry.key], placed)
             for placed in order(entries, now.at, self._limits)
-        )
+        }
         arrival = tuple(entry.key for entry in in_order_of_arrival(entries))
         found = links(facts, settings, now.at)
-        signatures = {row.id: row.signature for row in rows}
+        signatures = {key: signature for key, (_, _, _, signature) in self._rows.items()}
         same = before is not None and (
             list(before.signatures.items()) == list(signatures.items())
             and before.arrival == arrival
@@ -130,10 +133,19 @@ class Board:
             generation=generation,
             mark=mark,
             at=now.at,
-            rows=rows,
+            rows=tuple(view for _, _, view, _ in self._rows.values()),
             arrival=arrival,
             ordered_only=tuple(one for one in listed if not one.readable),
             links=found,
             oldest=min((entry.arrived_at for entry in entries), default=None),
             signatures=signatures,
         )
+
+    def _row(self, listed: ListedStudy, placed: Placed) -> tuple[ListedStudy, Placed, RowView, str]:
+        """The row of an entry and its signature; the one before where neither entry nor place changed."""
+        placed = replace(placed, rank=0)
+        kept = self._rows.get(listed.id)
+        if kept is not None and kept[0] is listed and kept[1] == placed:
+            return kept
+        view = row_view(listed, placed, self._limits)
+        return listed, placed, view, view.signature

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,6 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from firstread.agent.web import words
 from firstread.agent.web.board import Snapshot
 from firstread.agent.web.rows import RowView
+
+STATIC = Path(__file__).parent / "static"
 
 WAIT = "\x02wait\x03"
 """Stands for the waiting time in a rendered row: it changes while the row does not."""
@@ -29,7 +33,9 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.globals.update(site=site, longest_wait_words=longest_wait_words, words=words, WAIT=WAIT)
+        self._environment.globals.update(
+            asset=asset, site=site, longest_wait_words=longest_wait_words, words=words, WAIT=WAIT
+        )
         self._row_template = self._environment.get_template("row.html")
         self._row = lru_cache(maxsize=8192)(self._render_row)
 
@@ -71,3 +77,10 @@ class Pages:
 
     def _render_row(self, view: RowView) -> str:
         return self._row_template.render(row=view).strip() + "\n"
+
+
+@lru_cache(maxsize=16)
+def asset(name: str) -> str:
+    """The address of a static file, with a mark of its content: browsers keep it until it changes."""
+    mark = hashlib.blake2b((STATIC / name).read_bytes(), digest_size=6).hexdigest()
+    return f"/static/{name}?v={mark}"

@@ -16,7 +16,7 @@ THUMBNAIL_SIDE = 96
 HEAT_SIDE = 512
 """The map is smooth: half the film's size is enough, and the browser enlarges it."""
 
-FAINT, STRONG = 0.25, 0.62
+FAINT, STRONG = 0.3, 0.5
 """Below FAINT the film is left alone; at the peak this much of the colour covers it."""
 
 # Dark violet to pale yellow, lightness rising evenly (after matplotlib's inferno): reads the same to every eye.

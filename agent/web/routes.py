@@ -6,7 +6,6 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -28,7 +27,7 @@ from firstread.agent.web.guard import cookie_header
 from firstread.agent.web.links import links
 from firstread.agent.web.live import Feed
 from firstread.agent.web.metrics import metrics_text
-from firstread.agent.web.pages import Pages
+from firstread.agent.web.pages import STATIC, Pages
 from firstread.agent.web.rows import working_words
 from firstread.agent.web.sessions import LoginBrake, Session, Sessions
 from firstread.agent.web.study_view import StudyView, study_view
@@ -41,6 +40,16 @@ ROWS_AT_ONCE = 2000
 LATEST_REFUSALS = 20
 ENDED_SHOWN = 200
 PICTURES = {"cache-control": "private, no-store"}
+
+
+class KeptFiles(StaticFiles):
+    """Static files that browsers keep: their address changes with their content."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """The file, to be kept."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response
 
 
 @dataclass
@@ -77,7 +86,7 @@ class Web:
             Route("/health", self.health),
             Route("/ready", self.ready),
             Route("/metrics", self.metrics),
-            Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+            Mount("/static", KeptFiles(directory=STATIC)),
         ]
 
     # The reading list

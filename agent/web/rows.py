@@ -114,7 +114,7 @@ def row_view(listed: ListedStudy, placed: Placed, longest_wait: Mapping[Priority
     said, said_as = _said(listed, bool(findings))
     why = placed.why
     if placed.overdue and not placed.waited:
-        why += f" · waits over {duration(longest_wait[placed.priority])}"
+        why += f", over {duration(longest_wait[placed.priority])}"
     return RowView(
         id=listed.id,
         tone=tone,

@@ -88,7 +88,7 @@ def system_view(
         plots=(
             _plot("films received an hour", [(one, float(one.films)) for one in hours], "films"),
             _plot("results made an hour", [(one, float(one.results)) for one in hours], "results"),
-            _plot("median time from first film to result", [(one, one.latency_s) for one in hours], "s"),
+            _plot("median from film to result", [(one, one.latency_s) for one in hours], "s"),
         ),
     )
 

@@ -41,7 +41,7 @@ def age_words(identity: StudyIdentity) -> str:
 def _day(text: str) -> date | None:
     digits = text.strip().replace("-", "").replace(".", "")
     try:
-        return datetime.strptime(digits, "%Y%m%d").date()
+        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:])) if len(digits) == 8 else None
     except ValueError:
         return None
 

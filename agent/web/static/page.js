@@ -456,11 +456,11 @@
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     if (event.key === "Escape") {
       if (!$("help").hidden) help(false);
-      else if (event.target.matches("input")) event.target.blur();
+      else if (event.target.matches?.("input")) event.target.blur();
       else closePanel();
       return;
     }
-    if (event.target.matches("input, textarea, select")) return;
+    if (event.target.matches?.("input, textarea, select")) return;
     const keys = {
       j: () => step(1), k: () => step(-1), h: () => { if ($("heat-toggle")) { heatOn = !heatOn; showHeat(); } },
       a: () => show(mode === "now" ? "arrival" : "now"), "/": () => { filter.focus(); filter.select(); }, "?": () => help($("help").hidden),
