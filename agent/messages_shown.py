@@ -32,7 +32,7 @@ def oru(settings: Settings, store: Store, row: Row[Any], to: str, *, build: bool
     if newest is None:
         raise LookupError("the study has no result yet: it is being received or analysed")
     from firstread.agent.objects import ResultObjects
-    from firstread.agent.store.migrate import site_uid
+    from firstread.agent.store.site import site_uid
 
     objects = ResultObjects(settings, store, site_uid(store))
     assessment = assessment_from_json(newest.assessment)

@@ -91,7 +91,7 @@ def _new_message(
     settings: Settings, store: Store, connection: Connection, row: Row[Any], sent: Row[Any], destination: Hl7Destination
 ) -> int:
     from firstread.agent.objects import ResultObjects
-    from firstread.agent.store.migrate import site_uid
+    from firstread.agent.store.site import site_uid
 
     study = studies.load(connection, row)
     objects = ResultObjects(settings, store, site_uid(store))
@@ -132,7 +132,7 @@ def preview(settings: Settings, store: Store, rows: Sequence[Row[Any]], bundle: 
     from firstread.agent.models_at_hand import ModelsAtHand
     from firstread.agent.objects import ResultObjects
     from firstread.agent.rehearse import rehearse
-    from firstread.agent.store.migrate import site_uid
+    from firstread.agent.store.site import site_uid
     from firstread.agent.studies import SummingUp
 
     models = ModelsAtHand(

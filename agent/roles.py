@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,26 +15,33 @@ import structlog
 
 from firstread.agent import clock, logs
 from firstread.agent.config import Settings
+from firstread.agent.owner import owner_name
 from firstread.agent.schedule import Schedule
 from firstread.agent.store import watch
 from firstread.agent.store.engine import Store, StoreError
-from firstread.agent.store.migrate import site_uid
+from firstread.agent.store.site import site_uid
 
 log = structlog.get_logger()
 
-ROLES = ("receive", "analyse", "studies", "deliver", "web")
 GRACE_S = 20.0
 
+_LIBRARIES = {
+    "receive": ("firstread.agent.intake", "firstread.agent.wire_settings", "firstread.integration.dicom.receive"),
+    "web": ("firstread.agent.web.app", "firstread.agent.worklist.inbox", "firstread.integration.hl7.mllp_server"),
+}
 
-def owner_prefix(settings: Settings) -> str:
-    """Names of workers of this machine and spool begin so."""
-    spool = hashlib.sha256(str(settings.spool).encode()).hexdigest()[:8]
-    return f"{socket.gethostname()[:40]}/{spool}/"
+_NOT_FOR_RECEIVING = ("gdcm", "openjpeg", "pylibjpeg", "jpeg_ls", "PIL", "requests")
+"""pydicom loads every decoder that is there, and the receiver never decodes: half its start and a quarter of its
+memory would go into them. Without them pydicom says that they are not installed."""
 
 
-def owner_name(settings: Settings, role: str, pid: int) -> str:
-    """The name under which a worker holds leases; ends with ``#`` so that no name begins another."""
-    return f"{owner_prefix(settings)}{role}/{pid}"
+def load_libraries(role: str) -> None:
+    """Loads what the role works with, ahead of its work."""
+    if role == "receive":
+        for name in _NOT_FOR_RECEIVING:
+            sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    for name in _LIBRARIES.get(role, ()):
+        importlib.import_module(name)
 
 
 def run_role(role: str, settings: Settings, listening: socket.socket | None = None) -> None:
@@ -46,6 +54,7 @@ def run_role(role: str, settings: Settings, listening: socket.socket | None = No
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     else:
         signal.signal(signal.SIGINT, lambda *_: stop.set())
+    load_libraries(role)
     store = Store(settings.database_url)
     work: dict[str, Callable[[], None]] = {
         "receive": lambda: _receive(settings, store, stop, listening),
@@ -189,7 +198,6 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
 
 def _web(settings: Settings, store: Store, stop: threading.Event) -> None:
     from firstread.agent.web.app import serve
-
     from firstread.agent.worklist.inbox import Inbox
     from firstread.integration.hl7.mllp_server import MllpServer
 

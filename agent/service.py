@@ -10,17 +10,18 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from firstread.agent import clock, logs, spool
 from firstread.agent.config import Settings
-from firstread.agent.roles import ROLES, owner_name, owner_prefix
-from firstread.agent.store import deliveries, events, images, watch
-from firstread.agent.store.engine import Store
-from firstread.agent.store.migrate import upgrade
+from firstread.agent.owner import ROLES
+
+if TYPE_CHECKING:
+    from firstread.agent.role_book import RoleBook
 
 log = structlog.get_logger()
 
@@ -30,6 +31,12 @@ STOP_S = 25.0
 LONGEST_PAUSE_S = 30.0
 STEADY_S = 30.0
 """A role that lived so long may be started again at once."""
+
+FIRST = ("receive", "web")
+"""They are started before the schema is looked at, and wait for it: most of their start is loading libraries."""
+
+FIRST_ALONE_S = 5.0
+"""The other roles wait until the first ones live, but no longer: films are taken while the model loads."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -45,7 +52,6 @@ class _Role:
     started: float = 0.0
     pause_s: float = 0.0
     start_at: float = 0.0
-    deaths: int = field(default=0)
 
 
 class Supervisor:
@@ -58,53 +64,74 @@ class Supervisor:
         self._roles = [_Role(name) for name in ROLES]
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT. Raises SpoolInUse, SpoolUnusable, PortInUse or StoreError before anything starts."""
+        """Until SIGTERM or SIGINT. Raises SpoolInUse, SpoolUnusable, PortInUse or StoreError when it cannot begin."""
         os.umask(0o077)
         settings = self._settings
         spool.prepare(settings.spool)
         lock = spool.take_spool(settings.spool)
-        listening = listen(settings.dicom.host, settings.dicom.port, "[dicom] port")
-        listen(settings.web.host, settings.web.port, "[web] port").close()
-        if settings.worklist.enabled:
-            listen(settings.worklist.mllp_host, settings.worklist.mllp_port, "[worklist] mllp_port").close()
-        logs.set_up("supervisor")
-        store = Store(settings.database_url)
-        copy = upgrade(store)
-        if copy:
-            log.info("schema upgraded", copy=copy)
-        self._after_start(store)
-        signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
-        signal.signal(signal.SIGINT, lambda *_: self._stop.set())
         try:
-            self._supervise(store, listening)
+            with listen(settings.dicom.host, settings.dicom.port, "[dicom] port") as listening:
+                probe_ports(settings)
+                logs.set_up("supervisor")
+                signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
+                signal.signal(signal.SIGINT, lambda *_: self._stop.set())
+                self._run(listening)
         finally:
-            listening.close()
-            self._stop_all(store)
-            store.close()
             os.close(lock)
 
     def stop(self) -> None:
         """Asks for the graceful stop (the signals do the same)."""
         self._stop.set()
 
-    def _supervise(self, store: Store, listening: socket.socket) -> None:
+    def _run(self, listening: socket.socket) -> None:
+        book = None
+        try:
+            book = self._begin(listening)
+            self._supervise(book, listening)
+        finally:
+            listening.close()
+            self._stop_all(book)
+
+    def _begin(self, listening: socket.socket) -> RoleBook:
+        gate, opener = os.pipe()
+        first = [role for role in self._roles if role.name in FIRST]
+        try:
+            for role in first:
+                self._start(role, listening, gate)
+            from firstread.agent.role_book import RoleBook  # loads the database's libraries while the roles load theirs
+
+            book = RoleBook(self._settings)
+            book.begin(ROLES)
+            os.write(opener, b"." * len(first))
+        finally:
+            os.close(gate)
+            os.close(opener)
+        return book
+
+    def _supervise(self, book: RoleBook, listening: socket.socket) -> None:
+        rest_at = clock.boot_seconds() + FIRST_ALONE_S
         while not self._stop.is_set():
             now = clock.boot_seconds()
+            if now < rest_at and book.living() >= set(FIRST):
+                rest_at = now
             for role in self._roles:
                 if role.process is not None and role.process.poll() is not None:
-                    self._died(role, store, now)
-                if role.process is None and now >= role.start_at:
+                    self._died(role, role.process, book, now)
+                if role.process is None and now >= role.start_at and (role.name in FIRST or now >= rest_at):
                     self._start(role, listening)
             self._stop.wait(0.1)
 
-    def _start(self, role: _Role, listening: socket.socket) -> None:
+    def _start(self, role: _Role, listening: socket.socket, gate: int | None = None) -> None:
         command = [sys.executable, "-m", "firstread.agent.role_process", role.name]
         if self._config_file is not None:
             command += ["--config", str(self._config_file)]
-        inherited: tuple[int, ...] = ()
+        inherited = []
         if role.name == "receive":
             command += ["--listening-fd", str(listening.fileno())]
-            inherited = (listening.fileno(),)
+            inherited.append(listening.fileno())
+        if gate is not None:
+            command += ["--gate-fd", str(gate)]
+            inherited.append(gate)
         role.process = subprocess.Popen(
             command,
             pass_fds=inherited,
@@ -114,37 +141,18 @@ class Supervisor:
         role.started = clock.boot_seconds()
         log.info("role started", name=role.name, process=role.process.pid)
 
-    def _died(self, role: _Role, store: Store, now: float) -> None:
-        process = role.process
-        if process is None:
-            return
+    def _died(self, role: _Role, process: subprocess.Popen[bytes], book: RoleBook, now: float) -> None:
         lived = now - role.started
         role.pause_s = 0.0 if lived > STEADY_S else min(LONGEST_PAUSE_S, max(0.2, role.pause_s * 2))
         role.start_at = now + role.pause_s
         role.process = None
-        role.deaths += 1
         log.error("role died", name=role.name, exit_code=process.returncode, lived_s=round(lived, 1))
         try:
-            self._free(store, owner_name(self._settings, role.name, process.pid) + "#")
-            with store.write() as connection:
-                events.record(
-                    connection, clock.now(), "role died", "supervisor", name=role.name, exit_code=process.returncode
-                )
+            book.died(role.name, process.pid, process.returncode)
         except Exception:
             log.exception("the leases of a dead role were not freed; they end by themselves", name=role.name)
 
-    def _after_start(self, store: Store) -> None:
-        self._free(store, owner_prefix(self._settings))
-        with store.write() as connection:
-            events.record(connection, clock.now(), "agent started", "supervisor", process=os.getpid())
-
-    def _free(self, store: Store, prefix: str) -> None:
-        with store.write() as connection:
-            now, most = clock.now(), self._settings.analysis.max_attempts
-            images.free_leases(connection, dead_prefix=prefix, max_attempts=most, actor="supervisor", now=now)
-            deliveries.free_leases(connection, dead_prefix=prefix, actor="supervisor", now=now)
-
-    def _stop_all(self, store: Store) -> None:
+    def _stop_all(self, book: RoleBook | None) -> None:
         living = [role.process for role in self._roles if role.process is not None and role.process.poll() is None]
         for process in living:
             process.terminate()
@@ -157,12 +165,13 @@ class Supervisor:
                 log.warning("a role did not stop in time and is killed", process=process.pid)
                 process.kill()
                 process.wait()
-        with contextlib.suppress(Exception):
-            self._free(store, owner_prefix(self._settings))
-            with store.write() as connection:
-                for role in self._roles:
-                    watch.forget_role(connection, role.name)
-                events.record(connection, clock.now(), "agent stopped", "supervisor")
+        if book is None:
+            return
+        try:
+            book.end(ROLES)
+        except Exception:
+            log.exception("what the roles held was not freed; the next start frees it")
+        book.close()
         log.info("agent stopped")
 
 
@@ -181,6 +190,13 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
             f"stop what uses it, or set another {setting}"
         ) from error
     return listening
+
+
+def probe_ports(settings: Settings) -> None:
+    """Raises PortInUse when page or reading list could not listen; DICOM's port is listened on by who asks."""
+    listen(settings.web.host, settings.web.port, "[web] port").close()
+    if settings.worklist.enabled:
+        listen(settings.worklist.mllp_host, settings.worklist.mllp_port, "[worklist] mllp_port").close()
 
 
 def _die_with_parent() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from firstread.agent.commands.common import (
     print_table,
     settings_from,
 )
+
+if TYPE_CHECKING:
+    from firstread.agent.config import Settings
 
 config_app = typer.Typer(no_args_is_help=True, help="The settings: check what is in force.")
 db_app = typer.Typer(no_args_is_help=True, help="The database: bring its schema up to date.")
@@ -35,10 +38,10 @@ def run(
     """Start the agent; it runs until SIGTERM or Ctrl-C."""
     settings = settings_from(config)
     from firstread.agent.config import find_settings_file
-    from firstread.agent.roles import ROLES, run_role
+    from firstread.agent.owner import ROLES
     from firstread.agent.service import PortInUse, Supervisor
-    from firstread.agent.spool import SpoolInUse, SpoolUnusable, prepare, share_spool
-    from firstread.agent.store.engine import StoreError
+    from firstread.agent.spool import SpoolInUse, SpoolUnusable
+    from firstread.agent.store.errors import StoreError
 
     try:
         if not role:
@@ -47,13 +50,31 @@ def run(
             return
         if role not in ROLES:
             fail(f"--role {role!r} is unknown: use {', '.join(ROLES)}", WRONG_USE)
-        prepare(settings.spool)
-        share_spool(settings.spool)
-        run_role(role, settings)
+        _run_alone(role, settings)
     except (SpoolInUse, PortInUse) as error:
         fail(str(error), REFUSED)
     except (SpoolUnusable, StoreError, OSError) as error:
         fail(str(error))
+
+
+def _run_alone(role: str, settings: Settings) -> None:
+    from firstread.agent.roles import run_role
+    from firstread.agent.service import listen, probe_ports
+    from firstread.agent.spool import prepare, share_spool
+    from firstread.agent.store.engine import Store
+    from firstread.agent.store.migrate import require_newest
+
+    prepare(settings.spool)
+    share_spool(settings.spool)
+    listening = listen(settings.dicom.host, settings.dicom.port, "[dicom] port") if role == "receive" else None
+    if role == "web":
+        probe_ports(settings)
+    store = Store(settings.database_url)
+    try:
+        require_newest(store)
+    finally:
+        store.close()
+    run_role(role, settings, listening)
 
 
 def demo(

@@ -15,17 +15,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from firstread.agent.clock import Moment
+from firstread.agent.store.errors import StoreBusy as StoreBusy
+from firstread.agent.store.errors import StoreError as StoreError
 
 STALE_S = 3600.0
 """A moment of another boot that lies further ahead than this was written by a wrong clock: it counts as passed."""
-
-
-class StoreError(Exception):
-    """The database cannot do what was asked; the message says what to do."""
-
-
-class StoreBusy(StoreError):
-    """Somebody else holds the database longer than we may wait: try again later."""
 
 
 class Store:

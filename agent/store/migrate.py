@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +11,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection
 
 from firstread.agent.store.engine import Store, StoreError
-from firstread.agent.store.tables import metadata, site
+from firstread.agent.store.site import give_identity
+from firstread.agent.store.site import site_uid as site_uid
+from firstread.agent.store.tables import metadata
 
 _FOLDER = Path(__file__).parent / "migrations"
 
@@ -62,18 +63,18 @@ def upgrade(store: Store) -> str | None:
     copy = _copy(store, current) if current is not None else None
     with store.write() as connection:
         command.upgrade(_config(connection), "head")
-        if connection.execute(select(site.c.value).where(site.c.key == "site_uid")).scalar() is None:
-            connection.execute(insert(site).values(key="site_uid", value=f"2.25.{uuid.uuid4().int}"))
+        give_identity(connection)
     return copy
 
 
-def site_uid(store: Store) -> str:
-    """The UID of this installation: every UID that it gives out is derived from it."""
-    with store.read() as connection:
-        value = connection.execute(select(site.c.value).where(site.c.key == "site_uid")).scalar()
-    if value is None:
-        raise StoreError("the database has no identity: run `firstread db upgrade`")
-    return str(value)
+def require_newest(store: Store) -> None:
+    """Raises StoreError unless the schema is this release's: one role alone changes no schema under the others."""
+    current, newest = schema_version(store), newest_version()
+    if current != newest:
+        raise StoreError(
+            f"the database has {'no tables yet' if current is None else f'schema version {current}'}, "
+            f"this release needs {newest}: stop every role and run `firstread db upgrade`"
+        )
 
 
 def differences(store: Store) -> list[object]:
