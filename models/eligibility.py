@@ -276,17 +276,17 @@ def _day(said: str) -> date | None:
 def _not_a_chest(film: Film) -> Reason | None:
     """Another part is named and the chest is not; the image's own attributes come before the study's."""
     header, table = film.header, film.table
-    regions = [text(item, "CodeValue") for item in items(header, "AnatomicRegionSequence")]
+    regions = [(text(item, "CodeValue"), text(item, "CodeMeaning")) for item in items(header, "AnatomicRegionSequence")]
     named = [("BodyPartExamined", text(header, "BodyPartExamined"))]
-    named += [("AnatomicRegionSequence", text(item, "CodeMeaning")) for item in items(header, "AnatomicRegionSequence")]
+    named += [("AnatomicRegionSequence", meaning) for _, meaning in regions]
     of_image = [*named, *film.said_of_image()]
-    if any(table.code("chest_regions", code) for code in regions):
+    if any(table.code("chest_regions", code) for code, _ in regions):
         return None
     if any(_chest_in(table, said) for _, said in of_image):
         return None
-    for code in regions:
+    for code, meaning in regions:
         if table.code("other_regions", code):
-            return Reason(ReasonCode.NOT_A_CHEST, f"Anatomic Region Sequence says code {code}")
+            return Reason(ReasonCode.NOT_A_CHEST, _says("AnatomicRegionSequence", meaning or code))
     for keyword, said in of_image:
         if word := table.word("other_part", said):
             return Reason(ReasonCode.NOT_A_CHEST, _says(keyword, word))
