@@ -138,6 +138,7 @@ class Analyser:
                 preview_target=str(self._settings.spool / film.preview_path),
                 preprocessing=model.bundle.preprocessing,
                 minimum_age_years=self._settings.study.minimum_age_years,
+                spellings=spellings_file(self._settings),
             ),
         )
 
@@ -230,6 +231,11 @@ class Analyser:
         with self._store.write() as connection:
             for film in self._films.values():
                 images.give_back(connection, film.claim, why="the analyser stops", actor=self._owner, now=clock.now())
+
+
+def spellings_file(settings: Settings) -> str | None:
+    """The site's own eligibility table, as a path for the decoders."""
+    return str(settings.study.eligibility_file) if settings.study.eligibility_file else None
 
 
 def prior_study(claim: ImageClaim, max_age_days: int | None) -> Reason | None:

@@ -11,6 +11,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,
     help="Reads chest radiographs first, so that a radiologist sees the worrisome ones first. Not a medical device. "
     "Exit codes: 0 done, 1 failed or a problem was found, 2 wrong usage or settings, 3 another agent runs.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from firstread.models.orientation import Orientation
 from firstread.models.prediction import Reason
 from firstread.models.preprocess import Placement, Preprocessing
 from firstread.models.radiograph import UnreadableRadiograph, read_header, read_radiograph
+from firstread.models.wording import EligibilityTable, load_table
 
 PREVIEW_SIDE = 1024
 """Longest side in pixels of the preview, from which the model input, the page's picture and the heat map are made."""
@@ -28,6 +30,8 @@ class FilmOrder:
     preview_target: str
     preprocessing: Preprocessing
     minimum_age_years: float
+    spellings: str | None = None
+    """File with the site's own spellings of body parts and views."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ def read_film(order: FilmOrder) -> ReadFilm:
     path = Path(order.path)
     try:
         header = read_header(path)
-        reason = eligibility.judge(header, minimum_age_years=order.minimum_age_years)
+        reason = eligibility.judge(header, _table(order.spellings), minimum_age_years=order.minimum_age_years)
         if reason is not None:
             return ReadFilm(reason, preview=_preview_for_the_page(path, order.preview_target))
         film = read_radiograph(path, longest_side=PREVIEW_SIDE)
@@ -63,6 +67,11 @@ def read_film(order: FilmOrder) -> ReadFilm:
     placement = preprocess.place(film.pixels, order.preprocessing)
     square = preprocess.prepare(film.pixels, order.preprocessing, placement)
     return ReadFilm(None, True, square, placement, film.orientation, film.notes)
+
+
+@cache
+def _table(spellings: str | None) -> EligibilityTable:
+    return load_table(Path(spellings) if spellings else None)
 
 
 def _preview_for_the_page(path: Path, target: str) -> bool:

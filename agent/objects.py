@@ -210,4 +210,3 @@ def leading_finding(assessment: Assessment) -> FindingResult | None:
         return finding.raises or 0, finding.present, probability / (finding.threshold or 1.0)
 
     return max(scored, key=weight)
-

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from firstread.agent.analyse import spellings_file
 from firstread.agent.config import Settings
 from firstread.agent.film import FilmOrder, read_film
 from firstread.agent.models_at_hand import LoadedModel
@@ -30,6 +31,7 @@ def _rehearse(settings: Settings, image: ImageRecord, model: LoadedModel, folder
             preview_target=str(folder / "preview.png"),
             preprocessing=model.bundle.preprocessing,
             minimum_age_years=settings.study.minimum_age_years,
+            spellings=spellings_file(settings),
         )
     )
     if read.square is None:

@@ -123,14 +123,9 @@ def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> No
             }
         )
     else:
-        from firstread.agent.settings_file import toml_value
+        from firstread.agent.settings_file import render_in_force
 
-        for section, values in settings.masked().items():
-            shown = values if isinstance(values, dict) else {"": values}
-            typer.echo(f"[{section}]")
-            for key, value in shown.items():
-                typer.echo(f"  {key} = {toml_value(value)}" if key else f"  {value}")
-        typer.echo("")
+        typer.echo(render_in_force(settings))
         print_table(
             ["", "what", "answer"], [[str(one.level), one.subject, one.text] for one in lines], "nothing to ask"
         )

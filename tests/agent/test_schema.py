@@ -44,7 +44,7 @@ def test_database_of_a_newer_release_is_refused_with_what_to_do(url: str) -> Non
     upgrade(store)
     with store.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreError, match="schema version 9999.*start the release that made it"):
+    with pytest.raises(StoreError, match=r"schema version 9999.*start the release that made it"):
         upgrade(store)
     store.close()
 
