@@ -275,13 +275,23 @@ def _as_in_data_set(meta: FileMeta, content: bytes) -> FileMeta:
 
 
 def _data_set(meta: FileMeta, content: bytes, syntax: str) -> bytes:
-    """The data set's bytes, converted when the peer takes another native syntax only."""
-    if syntax == meta.transfer_syntax_uid:
+    """The data set's bytes, converted when the peer takes another native syntax only, or when they are odd in number.
+
+    Fragments have even length (PS3.8 E.1), and DCMTK and Orthanc stop listening to a peer that sends an odd one; real
+    files end in an odd pixel value.
+    """
+    odd = (len(content) - meta.data_set_offset) % 2
+    if syntax == meta.transfer_syntax_uid and not odd:
         return content[meta.data_set_offset :]
-    encoded = encode(dcmread(io.BytesIO(content)), syntax == _IMPLICIT, True)
+    if syntax not in _NATIVE:
+        return content[meta.data_set_offset :] + b"\0"
+    decoded = dcmread(io.BytesIO(content))
+    if odd and len(decoded.get("PixelData", b"")) % 2:
+        decoded["PixelData"].value += b"\0"
+    encoded = encode(decoded, syntax == _IMPLICIT, syntax != _BIG)
     if encoded is None:
         raise ValueError("pydicom cannot encode it")
-    return bytes(encoded)
+    return bytes(encoded) + b"\0" * (len(encoded) % 2)
 
 
 def _ask(association: RequestedAssociation, request: C_STORE | C_ECHO, context_id: int) -> object | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _LAST, _COMMAND = 0x02, 0x01
 _C_STORE_RQ = 0x0001
 _NO_DATA_SET = 0x0101
+_LARGEST_SENT = 131072
 _LARGEST_COMMAND = 64 * 1024
 _LARGEST_OTHER_DATA_SET = 1024 * 1024
 """Nothing but C-STORE brings a data set here; what another command brings stays in memory until it is refused."""
@@ -67,6 +68,13 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
     def receiving(self) -> IncomingInstance | None:
         """The instance that is coming in, None between instances."""
         return self._incoming
+
+    @property
+    def maximum_pdu_size(self) -> int:
+        """Bytes of a P-DATA-TF that we send: even, so that every fragment is (PS3.8 E.1), and bounded where the peer's
+        is not (0 means no limit)."""
+        largest = int(super().maximum_pdu_size) or _LARGEST_SENT
+        return min(largest, _LARGEST_SENT) & ~1
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Takes the fragments of one P-DATA indication; what makes no message ends the association."""

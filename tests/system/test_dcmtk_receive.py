@@ -207,6 +207,15 @@ def test_storescp_gets_our_bytes_as_they_are_and_implicit_only_gets_them_convert
     assert again == pydicom.dcmread(path)
 
 
+def test_storescp_takes_every_real_film_odd_ones_too(storescp) -> None:
+    peer, folder = storescp("+xa")
+    films = sorted((real_films() / "dicom").glob("*.dcm"))
+    assert [(path.name, outcome.status) for path, outcome in send_files(peer, films)] == [
+        (path.name, 0) for path in films
+    ]
+    assert len(list(folder.iterdir())) == len(films)
+
+
 def test_storescp_without_a_codec_is_a_refusal_that_says_what_to_enable(storescp) -> None:
     peer, _ = storescp()
     ((_, outcome),) = send_files(peer, [real_films() / "dicom" / "RG3_J2KR.dcm"])
