@@ -193,6 +193,7 @@ class Analyser:
                     film.claim,
                     _prediction(film, output.probabilities[index], output.saliency[index]),
                     preview_path=film.preview_path,
+                    notes=film.read.notes if film.read is not None else (),
                     saliency=evidence.freeze(model.bundle.labels, output.saliency[index], _placement(film)),
                     actor=self._owner,
                     now=now,

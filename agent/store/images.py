@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -155,17 +156,23 @@ def end_analysed(
     *,
     preview_path: str,
     saliency: bytes,
+    notes: Sequence[str] = (),
     actor: str,
     now: Moment,
 ) -> bool:
-    """analysing -> analysed. False when the lease was lost meanwhile: then nothing is written."""
+    """analysing -> analysed. False when the lease was lost meanwhile: then nothing is written.
+
+    ``notes``: what the file held against the standard and what was made of it; they go into the trail.
+    """
     values = {
         "state": ImageState.ANALYSED,
         "prediction": prediction_to_json(prediction),
         "preview_path": preview_path,
         "saliency": saliency,
     }
-    detail = {"model": prediction.model.name, "version": prediction.model.version}
+    detail: dict[str, Any] = {"model": prediction.model.name, "version": prediction.model.version}
+    if notes:
+        detail["notes"] = list(notes)
     return _end(connection, held, values, "image analysed", detail, actor, now)
 
 
