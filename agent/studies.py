@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 
 import structlog
+from sqlalchemy import Connection
 
 from firstread.agent import clock
 from firstread.agent.config import Settings
@@ -17,6 +18,7 @@ from firstread.agent.store.engine import Store, StoreBusy
 from firstread.agent.store.studies import ImageRecord, OpenStudy
 from firstread.agent.triage import ImageFact, assess, looks_the_same
 from firstread.models.bundle import Bundle, load_bundle
+from firstread.models.findings import ReasonCode
 from firstread.models.prediction import Assessment, ImageOutcome
 
 log = structlog.get_logger()
@@ -100,6 +102,8 @@ class SummingUp:
                 events.record(
                     connection, now, "nothing new to send", ACTOR, study_id=study.id, revision=assessment.revision
                 )
+            if done:
+                _mark_conflict(connection, study, assessment, now)
         if not done:
             self._objects.discard(artifacts)
             return False
@@ -140,6 +144,23 @@ class SummingUp:
     def bundles(self) -> Mapping[str, Bundle]:
         """The bundles whose operating points were needed so far."""
         return self._bundles
+
+
+def _mark_conflict(connection: Connection, study: OpenStudy, assessment: Assessment, now: clock.Moment) -> None:
+    """Two patients under one study are an alarm until the study was corrected."""
+    key = f"conflict/{study.id}"
+    if assessment.reason is None or assessment.reason.code is not ReasonCode.CONFLICTING_PATIENTS:
+        watch.clear_alarm(connection, key, actor=ACTOR, now=now)
+        return
+    watch.raise_alarm(
+        connection,
+        key,
+        severity="critical",
+        text=f"study {study.identity.study_instance_uid} holds films of several patients and was not analysed",
+        remedy="correct the study in the archive and send it again",
+        actor=ACTOR,
+        now=now,
+    )
 
 
 def _fact(image: ImageRecord) -> ImageFact:
