@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, func, select
+from sqlalchemy import Connection, Row, Text, and_, case, cast, func, select
 
 from firstread.agent.store import events
 from firstread.agent.store.codec import assessment_from_json, identity_from_json
@@ -29,6 +29,9 @@ from firstread.models.prediction import Assessment, Priority, StudyIdentity
 
 MANY = 500
 """So many ids are no longer named one by one in a query."""
+
+LIST_EVENTS = ("list order", "list result", "list cancelled", "list reported", "list removed", "list restored")
+"""What can happen to an entry before its film comes."""
 
 
 @dataclass(frozen=True)
@@ -328,9 +331,10 @@ def _artifacts(connection: Connection, study_id: int) -> list[ShownArtifact]:
 
 
 def _entry_trail(connection: Connection, entry_id: int) -> list[Event]:
-    """Events of an entry that had no study yet: its order."""
+    """Events of an entry that had no study yet: its order. They name it in their detail alone."""
+    named = cast(event.c.detail, Text).contains(f'"entry_id": {entry_id}')
     rows = connection.execute(
-        select(event).where(event.c.study_id.is_(None), event.c.kind.startswith("list ")).order_by(event.c.id)
+        select(event).where(event.c.study_id.is_(None), event.c.kind.in_(LIST_EVENTS), named).order_by(event.c.id)
     )
     return [Event(**row._mapping) for row in rows if row.detail.get("entry_id") == entry_id]
 

@@ -19,12 +19,13 @@ from starlette.responses import PlainTextResponse, Response
 
 from firstread.agent.config import Settings
 from firstread.agent.store.engine import Store, StoreError
-from firstread.agent.web.board import Board
+from firstread.agent.web.board import Board, wait_limits
+from firstread.agent.web.desk import Desk
 from firstread.agent.web.guard import Guard
 from firstread.agent.web.live import Feed
 from firstread.agent.web.pages import Pages
-from firstread.agent.web.routes import Web, describe, wait_limits
-from firstread.agent.web.sessions import LoginBrake, Sessions, session_key
+from firstread.agent.web.routes import routes
+from firstread.agent.web.sessions import Sessions, session_key
 
 log = structlog.get_logger()
 
@@ -41,8 +42,8 @@ def create_app(settings: Settings, store: Store) -> Starlette:
     sessions = Sessions(session_key(settings.spool), settings.web)
     board = Board(settings, store)
     pages = Pages(settings.site.name, wait_limits(settings))
-    feed = Feed(board, describe(pages))
-    web = Web(settings, store, sessions, board, pages, feed, LoginBrake())
+    feed = Feed(board, pages.live_message)
+    desk = Desk(settings, store, sessions, board, pages, feed)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -55,7 +56,7 @@ def create_app(settings: Settings, store: Store) -> Starlette:
                 await looking
 
     app = Starlette(
-        routes=web.routes(),
+        routes=routes(desk),
         middleware=[Middleware(Guard, web=settings.web, sessions=sessions)],
         exception_handlers={HTTPException: _plain_error, StoreError: _store_error, Exception: _unexpected},
         lifespan=lifespan,

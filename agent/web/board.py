@@ -17,7 +17,7 @@ from firstread.agent.store.engine import Store
 from firstread.agent.store.reading_list import ListedStudy
 from firstread.agent.web.links import Link, links, worst
 from firstread.agent.web.rows import RowView, ordering_entry, row_view
-from firstread.agent.worklist.ordering import Placed, in_order_of_arrival, next_change, order
+from firstread.agent.worklist.ordering import Placed, duration, in_order_of_arrival, next_change, order
 from firstread.models.prediction import Priority
 
 LONGEST_S = 5.0
@@ -60,6 +60,12 @@ def longest_waits(settings: Settings) -> dict[Priority, timedelta]:
     """The site's longest waits, as the ordering wants them."""
     limits = settings.worklist.longest_wait_min
     return {priority: timedelta(minutes=getattr(limits, priority.name)) for priority in Priority}
+
+
+def wait_limits(settings: Settings) -> str:
+    """``STAT 30 min, URGENT 2 h, ROUTINE 8 h``"""
+    limits = longest_waits(settings)
+    return ", ".join(f"{priority.name} {duration(limits[priority])}" for priority in sorted(limits, reverse=True))
 
 
 class Board:

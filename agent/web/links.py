@@ -42,6 +42,11 @@ class Link:
     remedy: str = ""
     command: str = ""
 
+    @property
+    def releases(self) -> bool:
+        """True where something is kept back that can be released."""
+        return self.state is LinkState.HELD
+
 
 def links(facts: Overview, settings: Settings, now: datetime) -> tuple[Link, ...]:
     """Every link, in the order in which a study passes them."""

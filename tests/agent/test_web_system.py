@@ -11,7 +11,7 @@ from firstread.agent.store import deliveries, events, watch
 from firstread.agent.store.tables import DeliveryState
 from firstread.agent.web.app import create_app
 from firstread.models.findings import ReasonCode
-from tests.agent.test_web_page import HERE, text
+from tests.agent.test_web_page import HERE, text, token
 from tests.agent.web_seed import Morning
 
 
@@ -167,6 +167,15 @@ def test_a_link_that_was_never_used_is_no_trouble_and_a_rejection_is(morning, cl
     assert "▲ trouble" in said
     assert "1 result rejected in the last 24 h" in said
     assert "firstread deliveries" in said
+    page = client.get("/study/1").text
+    assert f"firstread deliveries retry {held.id}" in page
+    form = {"token": token(page), "study": "1"}
+    assert client.post(f"/delivery/{held.id}/retry", data={}).status_code == 403
+    assert (
+        client.post(f"/delivery/{held.id}/retry", data=form, follow_redirects=False).headers["location"] == "/study/1"
+    )
+    assert "rejected" not in link(client.get("/system").text, "ris")
+    assert client.post("/delivery/9999/retry", data=form).status_code == 409
 
 
 def test_a_destination_on_hold_says_how_much_it_keeps_back(tmp_path) -> None:
@@ -174,8 +183,13 @@ def test_a_destination_on_hold_says_how_much_it_keeps_back(tmp_path) -> None:
     morning = Morning.on(tmp_path / "spool", destinations=[held])
     morning.roles()
     morning.read("DOE^JOHN", 300, in_full=True)
-    said = link(TestClient(create_app(morning.settings, morning.store), base_url=HERE).get("/system").text, "ris")
+    client = TestClient(create_app(morning.settings, morning.store), base_url=HERE)
+    page = client.get("/system").text
+    said = link(page, "ris")
+    client.post("/destination/ris/release", data={"token": token(page)})
+    after = link(client.get("/system").text, "ris")
     morning.store.close()
+    assert "kept back" not in after
     assert "held" in said
     assert "on hold, 1 result kept back" in said
     assert "firstread deliveries release ris" in said

@@ -1,0 +1,76 @@
+"""What every page works on, and what all of them do alike: render, refuse, say who acts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from firstread.agent import clock
+from firstread.agent.config import Settings
+from firstread.agent.store import overview as stand
+from firstread.agent.store.engine import Store
+from firstread.agent.store.overview import Overview
+from firstread.agent.web.board import Board
+from firstread.agent.web.live import Feed
+from firstread.agent.web.pages import Pages
+from firstread.agent.web.sessions import Session, Sessions
+
+
+@dataclass
+class Desk:
+    """Shared by the pages of one application."""
+
+    settings: Settings
+    store: Store
+    sessions: Sessions
+    board: Board
+    pages: Pages
+    feed: Feed
+
+    def overview(self) -> Overview:
+        """How the whole agent stands now."""
+        destinations = self.settings.all_destinations
+        with self.store.read() as connection:
+            return stand.overview(
+                connection,
+                [one.name for one in destinations],
+                [one.name for one in destinations if one.hold],
+                clock.now(),
+            )
+
+    def page(self, request: Request, template: str, here: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A whole page. ``here``: which of the pages in the head it is."""
+        session = session_of(request)
+        values = {"user": session.user, "token": self.sessions.form_token(session), "here": here} | values
+        return HTMLResponse(self.pages.render(template, **values), status)
+
+    def message(self, request: Request, title: str, text: str, status: int) -> HTMLResponse:
+        """A page that says one thing."""
+        return self.page(request, "message.html", "", status, title=title, text=text)
+
+    def not_found(self, request: Request, title: str) -> HTMLResponse:
+        """What was asked for is not there."""
+        return self.message(request, title, "It may have been deleted when its days were over.", 404)
+
+    def forged(self, request: Request) -> HTMLResponse:
+        """A form that is not ours did nothing."""
+        return self.message(
+            request, "Not done", "The form was too old or not ours. Open the page again and repeat.", 403
+        )
+
+    def ours(self, request: Request, form: Any) -> bool:
+        """True when the form came from a page of this session."""
+        return self.sessions.form_is_ours(session_of(request), str(form.get("token", "")))
+
+    def actor(self, request: Request) -> str:
+        """Who acts, for the trail."""
+        return session_of(request).user or "page"
+
+
+def session_of(request: Request) -> Session:
+    """The session that the guard found or began."""
+    session: Session = request.state.session
+    return session
