@@ -8,6 +8,8 @@ from dataclasses import dataclass
 EXPANSION = 4
 """A bottleneck puts out four times its inner channels."""
 
+POOLINGS = ("mean", "log_mean_exp")
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -17,6 +19,8 @@ class Architecture:
     stage; 64 is ResNet50, less is for tests. ``blocks``: bottlenecks per stage; (3, 4, 6, 3) is ResNet50.
     ``dilate_last``: the last stage keeps its resolution (torchvision's ``replace_stride_with_dilation``), so that an
     activation map has one cell per 16 pixels instead of 32.
+    ``pooling``: how activations become a logit: ``mean`` as torchvision has it, or ``log_mean_exp``, a soft maximum in
+    which a small lesion on a large film still counts.
     ``mean``, ``std``: normalisation per input channel, done inside the network.
     """
 
@@ -25,6 +29,7 @@ class Architecture:
     width: int = 64
     blocks: tuple[int, ...] = (3, 4, 6, 3)
     dilate_last: bool = True
+    pooling: str = "mean"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.25, 0.25, 0.25)
 
@@ -40,6 +45,8 @@ class Architecture:
             raise ValueError(f"network.blocks is {self.blocks}: four stages with at least one block each are needed")
         if not 4 <= self.width <= 128:
             raise ValueError(f"network.width is {self.width}: it must lie between 4 and 128")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"network.pooling is {self.pooling!r}: it must be one of {', '.join(POOLINGS)}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("network.mean and network.std need three values each, those of std above 0")
 

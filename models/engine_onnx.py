@@ -44,7 +44,7 @@ def _graph_bytes(bundle: Bundle) -> bytes:
 def _graph_file(bundle: Bundle, cache: Path) -> str:
     """The graph as a file, written once; a torn file from a crash cannot stand there (rename after fsync)."""
     a = bundle.architecture
-    shape = f"{a.width}-{'.'.join(map(str, a.blocks))}-{int(a.dilate_last)}-{bundle.input_size}"
+    shape = f"{a.width}-{'.'.join(map(str, a.blocks))}-{int(a.dilate_last)}-{a.pooling}-{bundle.input_size}"
     path = cache / f"{bundle.weights_sha256[:24]}-{shape}-v{GRAPH_VERSION}.onnx"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -14,8 +15,8 @@ from firstread.models.architecture import Architecture
 class ChestNetwork(nn.Module):
     """Squares [N, S, S] in [0, 1] to logits [N, L] and class activations [N, L, h, w].
 
-    Logits are the mean of the activations plus the bias, so that a map says where its own logit comes from. The
-    parameters carry torchvision's names: its published weights load unchanged.
+    Logits are the pooled activations plus the bias, so that a map says where its own logit comes from. The parameters
+    carry torchvision's names: its published weights load unchanged (and mean with ``mean`` what they meant there).
     """
 
     mean: Tensor
@@ -41,7 +42,11 @@ class ChestNetwork(nn.Module):
         features = self.features(squares)
         fc = self.resnet.fc
         activations = torch.nn.functional.conv2d(features, fc.weight[:, :, None, None])
-        return activations.mean(dim=(2, 3)) + fc.bias, activations
+        if self.architecture.pooling == "mean":
+            return activations.mean(dim=(2, 3)) + fc.bias, activations
+        cells = activations.shape[2] * activations.shape[3]
+        pooled = torch.logsumexp(activations.float(), dim=(2, 3)) - math.log(cells)
+        return pooled + fc.bias, activations
 
     def features(self, squares: Tensor) -> Tensor:
         """The last stage's features [N, C, h, w]."""

@@ -86,9 +86,14 @@ def build_graph(architecture: Architecture, weights: Weights, input_size: int) -
         x = graph.block(x, block)
     classes = graph.constant("classes", weights["fc.weight"][:, :, None, None].astype(np.float32))
     activations = graph.add("Conv", [x, classes], "activations", kernel_shape=[1, 1])
-    average = graph.add("ReduceMean", [activations], "average", axes=[2, 3], keepdims=0)
-    graph.add("Add", [average, graph.constant("bias", weights["fc.bias"].astype(np.float32))], "logits")
     cells = -(-input_size // architecture.stride)
+    if architecture.pooling == "mean":
+        pooled = graph.add("ReduceMean", [activations], "pooled_cells", axes=[2, 3], keepdims=0)
+    else:
+        total = graph.add("ReduceLogSumExp", [activations], "summed_cells", axes=[2, 3], keepdims=0)
+        share = graph.constant("log_cells", np.array(2 * np.log(cells), np.float32))
+        pooled = graph.add("Sub", [total, share], "pooled_cells")
+    graph.add("Add", [pooled, graph.constant("bias", weights["fc.bias"].astype(np.float32))], "logits")
     outputs = architecture.outputs
     return helper.make_model(
         helper.make_graph(

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from firstread.models.architecture import Architecture
 from firstread.models.bundle import Bundle, BundleError
 from firstread.models.findings import LABELS, NO_FINDING
 from firstread.models.network import load_state
@@ -28,7 +27,7 @@ from firstread.models.training.dataset import FilmSet, TrainingDataError, draw_p
 from firstread.models.training.evaluate import logits_of
 from firstread.models.training.make_bundle import Ingredients, halve, write_bundle
 from firstread.models.training.recipe import Recipe, load_recipe
-from firstread.models.training.train import network_of
+from firstread.models.training.train import architecture_of, network_of
 
 SHOWN_ON_REAL_FILMS = (NO_FINDING, "Pneumonia")
 """The labels that the reference films can say something about; every other one is experimental."""
@@ -97,7 +96,7 @@ def bundle_of(recipe: Recipe, outcome: Outcome, out: Path, name: str, version: s
             labels=LABELS,
             experimental=experimental,
             thresholds=thresholds,
-            architecture=Architecture(outputs=len(LABELS), dilate_last=recipe.dilate_last),
+            architecture=architecture_of(recipe),
             preprocessing=recipe.preprocessing,
             calibration=calibration,
             weights=outcome.weights,

@@ -58,6 +58,7 @@ class Recipe:
     preprocessing: Preprocessing
     stages: tuple[Stage, ...]
     dilate_last: bool = True
+    pooling: str = "mean"
     augmentation: Augmentation = field(default_factory=Augmentation)
     augmentation_phantoms: Augmentation = field(default_factory=Augmentation)
     text: str = ""

@@ -68,10 +68,15 @@ def device_of_choice() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def architecture_of(recipe: Recipe) -> Architecture:
+    """The network that the recipe trains and its bundle serves."""
+    return Architecture(outputs=len(LABELS), dilate_last=recipe.dilate_last, pooling=recipe.pooling)
+
+
 def network_of(recipe: Recipe) -> ChestNetwork:
     """The recipe's network with random weights from its seed."""
     torch.manual_seed(recipe.seed)
-    return ChestNetwork(Architecture(outputs=len(LABELS), dilate_last=recipe.dilate_last))
+    return ChestNetwork(architecture_of(recipe))
 
 
 def _train_stage(recipe: Recipe, stage: Stage, films: FilmSet, out: Path, start: State | None) -> State:
@@ -145,7 +150,7 @@ def _batch(recipe: Recipe, stage: Stage, films: FilmSet, epoch: int, chunk: npt.
     preprocessing = recipe.preprocessing
     if stage.input_size is not None:
         preprocessing = replace(preprocessing, input_size=stage.input_size)
-    stride = Architecture(outputs=len(LABELS), dilate_last=recipe.dilate_last).stride
+    stride = architecture_of(recipe).stride
     side = -(-preprocessing.input_size // stride)
     squares, targets, weights, cells = [], [], [], []
     for index in chunk:

@@ -70,8 +70,8 @@ def test_frozen_torchscript_agrees_with_eager_torch(bundle: Bundle, squares: Squ
     np.testing.assert_allclose(script.saliency, eager.saliency, atol=1e-3)
 
 
-@pytest.mark.parametrize("dilate", [True, False])
-def test_the_graph_follows_torchvision_at_every_depth(tmp_path: Path, dilate: bool) -> None:
+@pytest.mark.parametrize(("dilate", "pooling"), [(True, "log_mean_exp"), (False, "mean")])
+def test_the_graph_follows_torchvision_at_every_depth(tmp_path: Path, dilate: bool, pooling: str) -> None:
     """Two blocks per stage: strides, dilations and projections all occur."""
     import torch
 
@@ -80,7 +80,9 @@ def test_the_graph_follows_torchvision_at_every_depth(tmp_path: Path, dilate: bo
     from firstread.models.onnx_graph import build_graph
 
     torch.manual_seed(1)
-    architecture = Architecture(outputs=3, width=8, blocks=(2, 2, 2, 2), dilate_last=dilate, mean=(0.4, 0.5, 0.6))
+    architecture = Architecture(
+        outputs=3, width=8, blocks=(2, 2, 2, 2), dilate_last=dilate, pooling=pooling, mean=(0.4, 0.5, 0.6)
+    )
     network = ChestNetwork(architecture)
     for name, tensor in state_of(network).items():
         if name.endswith(("running_var", "bn3.weight")):

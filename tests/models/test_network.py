@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchvision.models import resnet50
@@ -49,6 +51,15 @@ def test_a_map_averages_to_its_logit_without_the_bias() -> None:
     torch.testing.assert_close(activations.mean(dim=(2, 3)) + network.resnet.fc.bias, logits)
 
 
+def test_a_soft_maximum_lets_one_cell_in_many_count() -> None:
+    torch.manual_seed(0)
+    network = ChestNetwork(replace(SMALL, pooling="log_mean_exp")).eval()
+    with torch.inference_mode():
+        logits, activations = network(torch.rand(3, 96, 96))
+    expected = activations.exp().mean(dim=(2, 3)).log() + network.resnet.fc.bias
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_random_weights_give_another_map() -> None:
     """The randomisation test: a map must depend on what was learned."""
     maps = []
@@ -68,6 +79,11 @@ def test_weights_of_another_network_are_refused() -> None:
 
 
 def test_a_network_that_cannot_be_built_says_which_value_is_wrong() -> None:
-    for values, said in (({"name": "vgg16"}, "unknown"), ({"blocks": (1, 2)}, "blocks"), ({"std": (0.0, 1, 1)}, "std")):
+    for values, said in (
+        ({"name": "vgg16"}, "unknown"),
+        ({"blocks": (1, 2)}, "blocks"),
+        ({"std": (0.0, 1, 1)}, "std"),
+        ({"pooling": "max"}, "pooling"),
+    ):
         with pytest.raises(ValueError, match=said):
             Architecture(outputs=15, **values)
