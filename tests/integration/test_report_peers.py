@@ -174,9 +174,9 @@ def test_a_radiologist_can_read_it_in_dsrdump(tmp_path: Path) -> None:
         assert line in printed
 
 
-def test_a_reason_longer_than_a_code_value_is_read_in_dsrdump(tmp_path: Path) -> None:
+def test_a_reason_is_read_in_dsrdump_with_its_code(tmp_path: Path) -> None:
     printed = dsrdump(report(not_analysed(ReasonCode.CONFLICTING_PATIENTS, "")), tmp_path)
-    assert '(CONFLICTING_PATIENTS,99FIRSTREAD,"conflicting patients")' in printed
+    assert '(CONFLICT_PATIENT,99FIRSTREAD,"conflicting patients")' in printed
     assert "Not analysed: conflicting patients." in printed
 
 
