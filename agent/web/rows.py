@@ -79,7 +79,8 @@ class RowView:
         seen = ", ".join(
             f"{one.name} {one.probability}{' experimental' if one.experimental else ''}" for one in self.findings
         )
-        parts = (self.name, self.word, self.sex_age, self.view, seen or self.said, *self.notes, self.why)
+        name = f"{self.name} {self.other_name}".strip()
+        parts = (name, self.word, self.sex_age, self.view, seen or self.said, *self.notes, self.why)
         return ", ".join(part for part in parts if part)
 
 
