@@ -48,7 +48,7 @@ class Inbox:
         """
         header = read(message).header
         kind, control_id = header.value(9, 1), header.value(10)[:200]
-        sender = f"{header.value(3)}|{header.value(4)}"[:256]
+        sender = "/".join(part for part in (header.value(3), header.value(4)) if part)[:256]
         digest = hashlib.sha256(message).hexdigest()
         for attempt in range(1, TRIES + 1):
             try:
