@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firstread.agent.config import WORKLIST_DESTINATION, Destination, DicomDestination, Settings
-from firstread.agent.config_wire import dicom_peer
-from firstread.agent.wire_settings import tls_context
+from firstread.agent.config_wire import dicom_peer, tls_context
 
 
 class Level(enum.StrEnum):

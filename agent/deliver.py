@@ -13,11 +13,11 @@ import structlog
 
 from firstread.agent import clock
 from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
-from firstread.agent.config_wire import judgements
+from firstread.agent.config_wire import judgements, tls_context
+from firstread.agent.crashpoints import reached
 from firstread.agent.store import deliveries, watch
 from firstread.agent.store.deliveries import DeliveryClaim
 from firstread.agent.store.engine import Store, StoreBusy
-from firstread.agent.wire_settings import tls_context
 
 log = structlog.get_logger()
 
@@ -56,6 +56,21 @@ class Line(Protocol):
     def close(self) -> None:
         """Ends the connection."""
         ...
+
+
+class DicomLine:
+    """C-STORE to a PACS; the association is kept for the next object."""
+
+    def __init__(self, settings: Settings, destination: DicomDestination) -> None:
+        from firstread.integration.dicom.send import Sender
+
+        self._sender = Sender(dicom_peer(settings, destination))
+
+    def send(self, content: bytes, identity: str) -> Outcome:
+        """Sends one frozen object; never raises for what network or receiver do."""
+
+    def close(self) -> None:
+        """Ends the connection."""
 
 
 class DicomLine:
@@ -177,12 +192,15 @@ class DestinationWorker:
             )
         if held is None:
             return False
+        reached("delivery-claimed")
         content = self._content(held)
         if content is None:
             outcome = Outcome(Verdict.REJECTED, "", CORRUPT)
         else:
             outcome = self._send(held, content)
+        reached("delivery-sent")
         self._record(held, outcome)
+        reached("delivery-recorded")
         return True
 
     def _send(self, held: DeliveryClaim, content: bytes) -> Outcome:

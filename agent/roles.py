@@ -26,7 +26,7 @@ log = structlog.get_logger()
 GRACE_S = 20.0
 
 _LIBRARIES = {
-    "receive": ("firstread.agent.intake", "firstread.agent.wire_settings", "firstread.integration.dicom.receive"),
+    "receive": ("firstread.agent.intake", "firstread.agent.config_wire", "firstread.integration.dicom.receive"),
     "web": ("firstread.agent.web.app", "firstread.agent.worklist.inbox", "firstread.integration.hl7.mllp_server"),
 }
 
@@ -88,8 +88,8 @@ class _Beat:
 
 
 def _receive(settings: Settings, store: Store, stop: threading.Event, listening: socket.socket | None) -> None:
+    from firstread.agent.config_wire import receive_settings
     from firstread.agent.intake import Intake
-    from firstread.agent.wire_settings import receive_settings
     from firstread.integration.dicom.receive import Receiver
 
     intake = Intake(settings, store, site_uid(store))

@@ -8,11 +8,8 @@ from pathlib import Path
 from firstread.integration.dicom.send import DicomPeer, send_files
 
 
-def send_paths(
-    paths: Sequence[Path], host: str, port: int, ae_title: str, calling: str, say: Callable[[str], object]
-) -> int:
+def send_paths(paths: Sequence[Path], peer: DicomPeer, say: Callable[[str], object]) -> int:
     """Sends files and what lies in folders, in one association; answers how many were not taken."""
-    peer = DicomPeer(name=ae_title, host=host, port=port, ae_title=ae_title, calling_ae_title=calling)
     files = list(_files(paths))
     problems = 0
     for path, outcome in send_files(peer, files):

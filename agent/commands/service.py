@@ -23,6 +23,10 @@ from firstread.agent.commands.common import (
 if TYPE_CHECKING:
     from firstread.agent.config import Settings
 
+if TYPE_CHECKING:
+    from firstread.agent.config import Settings
+    from firstread.integration.dicom.send import DicomPeer
+
 config_app = typer.Typer(no_args_is_help=True, help="The settings: check what is in force.")
 db_app = typer.Typer(no_args_is_help=True, help="The database: bring its schema up to date.")
 
@@ -173,15 +177,7 @@ def send(
     settings = settings_from(config)
     from firstread.agent.test_sender import send_paths
 
-    problems = send_paths(
-        paths,
-        host or _own_host(settings.dicom.host),
-        port or settings.dicom.port,
-        ae_title or settings.dicom.ae_title,
-        calling,
-        typer.echo,
-    )
-    if problems:
+    if send_paths(paths, _peer(settings, host, port, ae_title, calling), typer.echo):
         raise typer.Exit(FAILED)
 
 
@@ -194,21 +190,18 @@ def echo(
 ) -> None:
     """Ask a DICOM node whether it answers (C-ECHO)."""
     settings = settings_from(config)
-    from firstread.integration.dicom.send import DicomPeer
     from firstread.integration.dicom.send import echo as ask
 
-    peer = DicomPeer(
-        name="echo",
-        host=host or _own_host(settings.dicom.host),
-        port=port or settings.dicom.port,
-        ae_title=ae_title or settings.dicom.ae_title,
-        calling_ae_title=calling,
-    )
-    answer = ask(peer)
+    answer = ask(_peer(settings, host, port, ae_title, calling))
     if not answer.ok:
         fail(answer.detail)
     typer.echo(answer.detail)
 
 
-def _own_host(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+def _peer(settings: Settings, host: str, port: int, ae_title: str, calling: str) -> DicomPeer:
+    """The node that was named; what was not named is this agent."""
+    from firstread.integration.dicom.send import DicomPeer
+
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.dicom.host, settings.dicom.host)  # noqa: S104
+    title = ae_title or settings.dicom.ae_title
+    return DicomPeer(title, host or own, port or settings.dicom.port, title, calling_ae_title=calling)
