@@ -102,6 +102,12 @@ class Board:
             self._cost_s = self._made_s - began
             return self._snapshot
 
+    def refresh(self) -> Snapshot:
+        """Looks anew, whatever is kept."""
+        with self._lock:
+            self._snapshot = self._look(self._now(), self._snapshot)
+            return self._snapshot
+
     def _still_good(self, kept: Snapshot, mark: int, now: Moment, patient: bool) -> bool:
         age_s = time.monotonic() - self._made_s
         if patient and age_s < SHARE * self._cost_s:

@@ -76,12 +76,15 @@ class RowView:
     @property
     def spoken(self) -> str:
         """The row as a screen reader says it on its link."""
-        seen = ", ".join(
-            f"{one.name} {one.probability}{' experimental' if one.experimental else ''}" for one in self.findings
-        )
         name = f"{self.name} {self.other_name}".strip()
-        parts = (name, self.word, self.sex_age, self.view, seen or self.said, *self.notes, self.why)
+        parts = (name, self.word, self.sex_age, self.view, self.findings_words, self.why)
         return ", ".join(part for part in parts if part)
+
+    @property
+    def findings_words(self) -> str:
+        """Every finding above threshold, what is said in their place, and the notes, in full."""
+        seen = [f"{one.name} {one.probability}{' experimental' if one.experimental else ''}" for one in self.findings]
+        return ", ".join((*seen, *((self.said,) if self.said else ()), *self.notes))
 
 
 def ordering_entry(listed: ListedStudy) -> Entry:
