@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 
@@ -58,8 +57,14 @@ POLICY = {
 @lru_cache(maxsize=16)
 def phantom(labels: tuple[str, ...], seed: int) -> tuple[np.ndarray, dict[str, tuple[float, float, float, float]]]:
     """A drawn film uint8 [SIDE, SIDE] and where its lesions lie."""
-    places = {"Pneumothorax": (0.85, 0.1, 0.2), "Effusion": (0.2, 0.9, 0.35), "Mass": (0.75, 0.4, 0.16),
-              "Consolidation": (0.25, 0.6, 0.25), "Cardiomegaly": (0.5, 0.5, 0.6), "Nodule": (0.3, 0.3, 0.08)}  # fmt: skip
+    places = {
+        "Pneumothorax": (0.85, 0.1, 0.2),
+        "Effusion": (0.2, 0.9, 0.35),
+        "Mass": (0.75, 0.4, 0.16),
+        "Consolidation": (0.25, 0.6, 0.25),
+        "Cardiomegaly": (0.5, 0.5, 0.6),
+        "Nodule": (0.3, 0.3, 0.08),
+    }
     lesions = tuple(Lesion(label, *places[label], 0.9) for label in labels if label in places)
     drawn = draw(PhantomSpec(seed, lesions=lesions, size=(SIDE, SIDE)))
     truth = {label: (box.left, box.top, box.right, box.bottom) for label, box in drawn.truth.items()}
@@ -253,8 +258,17 @@ class Morning:
                 now=self.at(minutes_ago),
             )  # fmt: skip
 
-    def read(self, name: str, minutes_ago: float, *, in_full: bool = False, reason: ReasonCode | None = None,
-             ordered: Priority | None = None, found: Mapping[str, float] | None = None, **values: object) -> int:  # fmt: skip
+    def read(
+        self,
+        name: str,
+        minutes_ago: float,
+        *,
+        in_full: bool = False,
+        reason: ReasonCode | None = None,
+        ordered: Priority | None = None,
+        found: Mapping[str, float] | None = None,
+        **values: object,
+    ) -> int:
         """A film that came and went all the way to the list; answers with its entry."""
         identity, entry_id = self.film(name, minutes_ago, ordered=ordered, **values)
         soon = max(0.0, minutes_ago - 0.3)
@@ -265,10 +279,6 @@ class Morning:
     def advance(self, minutes: float) -> None:
         """Time goes on."""
         self.now = self.now.plus(60 * minutes)
-
-    def after(self, minutes: float) -> timedelta:
-        """So many minutes."""
-        return timedelta(minutes=minutes)
 
 
 def busy_morning(morning: Morning) -> dict[str, int]:
@@ -290,8 +300,8 @@ def busy_morning(morning: Morning) -> dict[str, int]:
     )  # fmt: skip
     found["ordered"] = read("HADDAD^LAYLA", 21, ordered=Priority.STAT, sex="F", patient_age_years=29.0)
     found["child"] = read("SILVA^JOAO", 18, reason=ReasonCode.BELOW_MINIMUM_AGE, patient_age_years=1.4)
-    found["hand"] = read("NOVAK^PETRA", 16, reason=ReasonCode.NOT_A_CHEST, body_part="HAND", study_description="Hand left",
-                         sex="F")  # fmt: skip
+    hand = {"body_part": "HAND", "study_description": "Hand left", "sex": "F"}
+    found["hand"] = read("NOVAK^PETRA", 16, reason=ReasonCode.NOT_A_CHEST, **hand)
     found["failed"] = read("KOWALSKI^JAN", 12, reason=ReasonCode.CANNOT_DECODE)
     found["quiet"] = read("SMITH^MARY", 9, sex="F")
     identity, found["unsent"] = morning.film("IVANOVA^OLGA", 5, sex="F")
