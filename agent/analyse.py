@@ -13,6 +13,7 @@ import structlog
 
 from firstread.agent import clock, evidence
 from firstread.agent.config import Settings
+from firstread.agent.crashpoints import reached
 from firstread.agent.decoders import Decoders, Ended
 from firstread.agent.film import FilmOrder, ReadFilm, read_film
 from firstread.agent.identify import parse_date
@@ -112,6 +113,8 @@ class Analyser:
         except StoreBusy as error:
             log.warning("database busy", error=str(error))
             return 0
+        if claims:
+            reached("image-claimed")
         for claim in claims:
             self._begin(claim, decoders)
         return len(claims)
@@ -184,6 +187,7 @@ class Analyser:
                 self._fail(film.claim, f"the model failed: {type(error).__name__}: {error}")
             self._models.failed(model, error)
             return
+        reached("image-predicted")
         now = clock.now()
         with self._store.write() as connection:
             for index, film in enumerate(batch):
@@ -198,6 +202,7 @@ class Analyser:
                     actor=self._owner,
                     now=now,
                 )
+        reached("image-ended")
         figures = self.figures
         figures.films += len(batch)
         figures.batches += 1

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from firstread.agent import clock
 from firstread.agent.config import Settings
+from firstread.agent.crashpoints import reached
 from firstread.agent.identify import identify, patient_key, text
 from firstread.agent.spool import fsync_folder, new_place
 from firstread.agent.store import events, images, studies, watch
@@ -38,13 +39,16 @@ class Intake:
 
     def take(self, received: ReceivedInstance) -> StoreStatus:
         """Success once file and rows are durable. Raises OutOfResources when they cannot be: the sender tries again."""
+        reached("film-synced")
         place = new_place("films", ".dcm")
         target = self.settings.spool / place
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             received.path.rename(target)
+            reached("film-renamed")
             fsync_folder(target.parent)
             fsync_folder(target.parent.parent)
+            reached("film-placed")
         except OSError as error:
             raise OutOfResources(f"spool: {error.strerror or error}") from error
         try:
@@ -168,6 +172,8 @@ class Intake:
                 instance_id=key, calling_ae_title=received.calling_ae_title, address=received.peer_address,
                 size_bytes=received.size_bytes, sop_class_uid=received.sop_class_uid,
             )  # fmt: skip
+            reached("film-recorded")
+        reached("film-committed")
         log.info(
             "received",
             study=received.study_instance_uid,

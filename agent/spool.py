@@ -7,6 +7,8 @@ import os
 import uuid
 from pathlib import Path
 
+from firstread.agent.crashpoints import reached
+
 INCOMING, FILMS, PREVIEWS, RESULTS = "incoming", "films", "previews", "results"
 
 
@@ -78,8 +80,11 @@ def write_durably(spool: Path, place: Path, content: bytes) -> None:
     with open(temporary, "wb") as file:
         file.write(content)
         file.flush()
+        reached("result-written")
         os.fsync(file.fileno())
+    reached("result-synced")
     temporary.rename(target)
+    reached("result-renamed")
     fsync_folder(target.parent)
     fsync_folder(target.parent.parent)
 

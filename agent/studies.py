@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from firstread.agent import clock
 from firstread.agent.config import Settings
+from firstread.agent.crashpoints import reached
 from firstread.agent.models_at_hand import bundle_folder
 from firstread.agent.objects import ResultObjects
 from firstread.agent.policy import policy_for
@@ -94,6 +95,7 @@ class SummingUp:
         last = study.earlier[-1] if study.earlier else None
         repeated = last is not None and looks_the_same(last, assessment) and study.last_identity == study.identity
         artifacts = [] if repeated else self._objects.build(study, assessment, now)
+        reached("result-built")
         with self._store.write() as connection:
             done = results.commit(
                 connection, study, assessment, artifacts, sent=not repeated, actor=ACTOR, now=clock.now()
@@ -104,6 +106,8 @@ class SummingUp:
                 )
             if done:
                 _mark_conflict(connection, study, assessment, now)
+            reached("result-recorded")
+        reached("result-committed")
         if not done:
             self._objects.discard(artifacts)
             return False
