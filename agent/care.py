@@ -9,7 +9,7 @@ import structlog
 
 from firstread.agent import clock
 from firstread.agent.config import Settings
-from firstread.agent.store import deliveries, images, overdue, watch
+from firstread.agent.store import deliveries, images, messages, overdue, watch, worklist
 from firstread.agent.store.engine import Store
 
 log = structlog.get_logger()
@@ -19,6 +19,8 @@ OLDEST_WAITING_S = 600.0
 BURST_FACTOR = 5
 BURST_AT_LEAST = 10
 PURGE_AT_ONCE = 200
+LIST_DAYS = 180
+"""Longer than any order waits for its film, or a sender repeats a message."""
 
 
 class Care:
@@ -52,7 +54,14 @@ class Care:
         self._watch_bursts()
 
     def retention(self) -> int:
-        """Deletes films whose days are over: finished studies only, nothing pending; result and trail stay."""
+        """Deletes films whose days are over: finished studies only, nothing pending; result and trail stay.
+
+        What left the reading list half a year ago is forgotten there too. Answers how many films went.
+        """
+        long_ago = clock.now().at - timedelta(days=LIST_DAYS)
+        with self._store.write() as connection:
+            messages.forget_before(connection, long_ago)
+            worklist.forget_ended(connection, long_ago)
         days = self._settings.storage.keep_days
         if days is None:
             return 0

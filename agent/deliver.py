@@ -13,7 +13,7 @@ import structlog
 
 from firstread.agent import clock
 from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
-from firstread.agent.config_wire import judgements, tls_context
+from firstread.agent.config_wire import dicom_peer, judgements, tls_context
 from firstread.agent.crashpoints import reached
 from firstread.agent.store import deliveries, watch
 from firstread.agent.store.deliveries import DeliveryClaim
@@ -65,33 +65,6 @@ class DicomLine:
         from firstread.integration.dicom.send import Sender
 
         self._sender = Sender(dicom_peer(settings, destination))
-
-    def send(self, content: bytes, identity: str) -> Outcome:
-        """Sends one frozen object; never raises for what network or receiver do."""
-
-    def close(self) -> None:
-        """Ends the connection."""
-
-
-class DicomLine:
-    """C-STORE to a PACS; the association is kept for the next object."""
-
-    def __init__(self, settings: Settings, destination: DicomDestination) -> None:
-        from firstread.integration.dicom.send import DicomPeer, Sender
-
-        self._sender = Sender(
-            DicomPeer(
-                name=destination.name,
-                host=destination.host,
-                port=destination.port,
-                ae_title=destination.ae_title,
-                calling_ae_title=destination.calling_ae_title or settings.dicom.ae_title,
-                connect_timeout_s=destination.connect_timeout_s,
-                acse_timeout_s=destination.acse_timeout_s,
-                dimse_timeout_s=destination.dimse_timeout_s,
-                tls=tls_context(destination),
-            )
-        )
 
     def send(self, content: bytes, identity: str) -> Outcome:
         """0000 and warnings are delivered; A7xx is of the moment; A9xx and Cxxx are refusals (PS3.4 B.2.3)."""

@@ -16,7 +16,8 @@ from firstread.agent.store.engine import Store
 from firstread.agent.store.reading_list import ListedStudy
 from firstread.agent.store.studies import StudyFilter
 from firstread.agent.store.tables import DeliveryState, StudyState
-from firstread.agent.worklist.ordering import Entry, Placed, in_order_of_arrival, order
+from firstread.agent.web.rows import ordering_entry
+from firstread.agent.worklist.ordering import Placed, in_order_of_arrival, order
 from firstread.models.findings import FINDING_BY_LABEL
 from firstread.models.phantoms.cohort import DemoFilm
 from firstread.models.prediction import Priority
@@ -88,13 +89,13 @@ class DemoList:
     def placed(self) -> list[tuple[Placed, ListedStudy]]:
         """The list as it is ordered now."""
         entries = self.entries()
-        ordered = order([_as_entry(one) for one in entries.values()], clock.now().at, self._longest_wait)
+        ordered = order([ordering_entry(one) for one in entries.values()], clock.now().at, self._longest_wait)
         return [(one, entries[one.entry.key]) for one in ordered]
 
     def arrivals(self) -> list[ListedStudy]:
         """The list as it would stand by arrival."""
         entries = self.entries()
-        return [entries[one.key] for one in in_order_of_arrival([_as_entry(one) for one in entries.values()])]
+        return [entries[one.key] for one in in_order_of_arrival([ordering_entry(one) for one in entries.values()])]
 
     def by_arrival(self) -> str:
         """The list by arrival, a line each."""
@@ -169,11 +170,6 @@ def verdict(shown: DemoList, pacs: StandInPacs, ended: bool) -> list[str]:
         if sr is None:
             problems.append(f"the stand-in PACS holds no report of study {uid}")
     return problems
-
-
-def _as_entry(one: ListedStudy) -> Entry:
-    reason = one.result.priority_reason if one.result is not None else ""
-    return Entry(one.id, one.arrived_at, one.ordered, one.raised, reason)
 
 
 def _patient(one: ListedStudy) -> str:

@@ -29,21 +29,15 @@ def show_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     with opened(config) as (settings, store):
         from firstread.agent import clock
         from firstread.agent.store import reading_list
-        from firstread.agent.worklist.ordering import Entry, order
+        from firstread.agent.web.rows import ordering_entry
+        from firstread.agent.worklist.ordering import order
         from firstread.models.prediction import Priority
 
         wait = settings.worklist.longest_wait_min
         longest = {priority: timedelta(minutes=getattr(wait, priority.name)) for priority in Priority}
         with store.read() as connection:
-            entries = {one.id: one for one in reading_list.open_entries(connection)}
-        placed = order(
-            [
-                Entry(one.id, one.arrived_at, one.ordered, one.raised, one.result.priority_reason if one.result else "")
-                for one in entries.values()
-            ],
-            clock.now().at,
-            longest,
-        )
+            entries = {one.id: one for one in reading_list.open_entries(connection) if one.readable}
+        placed = order([ordering_entry(one) for one in entries.values()], clock.now().at, longest)
         found = [
             {
                 "entry": one.entry.key,
