@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import queue
 import resource
@@ -19,6 +20,9 @@ Answer = TypeVar("Answer")
 
 MEMORY_LIMIT_BYTES = 8 << 30
 """Address space of one process: a decompression bomb meets MemoryError, not the machine's end."""
+
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,8 @@ def _ending(exit_code: int | None) -> str:
 def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Linux: a film that hangs must not outlive an analyser that was killed.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:

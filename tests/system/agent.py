@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -165,6 +165,19 @@ class Agent:
         role.kill()
         return int(role.pid)
 
+    def wait_restarted(self, name: str, killed: int) -> None:
+        """Until the role runs in another process."""
+
+        def look() -> bool:
+            role = self.roles().get(name)
+            return role is not None and role.pid != killed
+
+        wait_for(look, f"role {name} is started again")
+
+    def wait_all_roles(self) -> None:
+        """Until every role has given a sign of life."""
+        wait_for(lambda: self.ready and self.health()["problems"] == [], "every role lives")
+
     # Commands
 
     def run(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
@@ -243,14 +256,31 @@ class Agent:
 
         return wait_for(look, f"revision {revision} of {uid} has its result")
 
+    def deliveries(self, uid: str, destination: str = "", revision: int = 0) -> list[dict[str, Any]]:
+        """Deliveries of a study, oldest first; of one destination or revision when these are given."""
+        return [
+            one
+            for one in self.study(uid).get("delivery_list", [])
+            if destination in ("", one["destination"]) and revision in (0, one["revision"])
+        ]
 
-@contextmanager
-def psutil_gone() -> Iterator[None]:
+    def wait_delivered(self, uid: str, *destinations: str, revision: int = 1) -> dict[str, Any]:
+        """The study once these destinations have said yes to everything of a revision."""
+
+        def look() -> bool:
+            sent = [self.deliveries(uid, name, revision) for name in destinations]
+            return all(of_one and {one["state"] for one in of_one} == {"delivered"} for of_one in sent)
+
+        wait_for(look, f"revision {revision} of {uid} is delivered to {', '.join(destinations)}")
+        return self.study(uid)
+
+
+MakeAgent = Callable[..., Agent]
+
+
+def psutil_gone() -> suppress:
     """A process that ends while it is looked at is no error."""
-    try:
-        yield
-    except psutil.NoSuchProcess:
-        pass
+    return suppress(psutil.NoSuchProcess)
 
 
 def environment() -> dict[str, str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.models.tiny import make_tiny_bundle
-from tests.system.agent import Agent
+from tests.system.agent import Agent, MakeAgent
 from tests.system.pacs import StoreScp, storescp
 from tests.system.ris import Ris, ris
 
@@ -18,9 +18,6 @@ from tests.system.ris import Ris, ris
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that loads in a moment and answers nothing sensible."""
     return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
-
-
-MakeAgent = Callable[..., Agent]
 
 
 @pytest.fixture

@@ -28,12 +28,13 @@ def new_uid() -> str:
 
 
 def film(number: int = NOTHING, study: str = "", **attributes: Any) -> Dataset:
-    """A film under its own SOP Instance UID and, unless ``study`` says which, of its own study."""
+    """A film of one patient under its own SOP Instance UID and, unless ``study`` says which, of its own study."""
     dataset = deepcopy(_drawn(number))
     study = study or new_uid()
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, new_uid()
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = new_uid()
     dataset.AccessionNumber = f"A{study[-12:]}"
+    dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = "PH0001", "PHANTOM^ANNA", "19900301"
     for keyword, value in attributes.items():
         setattr(dataset, keyword, value)
     return dataset
