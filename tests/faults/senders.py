@@ -1,0 +1,142 @@
+"""Scanners that send films until they are told that a film was taken, and remember every word they were told."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from dataclasses import dataclass, field
+from random import Random
+
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+
+from tests.integration.dicom_wire import EXPLICIT, RawPeer
+from tests.system.films import HAND, NOTHING, PNEUMOTHORAX, film
+
+DRAWN = (NOTHING, PNEUMOTHORAX, 4, 9, 14, HAND)
+"""Films of the demo's morning that are sent, under other identities."""
+
+
+@dataclass
+class Sent:
+    """One film as its sender knows it. ``told``: each answer and when it came (monotonic seconds)."""
+
+    study: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    content: bytes
+    """The data set, explicit little endian."""
+    deadly: str = ""
+    """What it does to those who read it: SEGV or KILL."""
+    told: list[tuple[float, str]] = field(default_factory=list)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the data set."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def acknowledged(self) -> bool:
+        """The sender was told that it may forget the film."""
+        return any(_is_success(answer) for _, answer in self.told)
+
+
+class Films:
+    """Makes films whose identities depend on the seed alone."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def uid(self) -> str:
+        """A UID."""
+        return f"2.25.{self._random.getrandbits(120) | 1 << 119}"
+
+    def film(self, study: str, *, deadly: str = "") -> Sent:
+        """One film of a study."""
+        changes = {"PatientComments": f"FIRSTREAD TEST: {deadly}"} if deadly else {}
+        number = NOTHING if deadly else self._random.choice(DRAWN)
+        dataset = film(
+            number,
+            study,
+            SeriesInstanceUID=self.uid(),
+            AccessionNumber=f"A{study[-12:]}",
+            PatientID=f"P{study[-10:]}",
+            **changes,
+        )
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = self.uid()
+        return Sent(study, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), _encoded(dataset), deadly)
+
+
+class Scanner(threading.Thread):
+    """Sends its films in one association after another until each was acknowledged, or ``give_up_s`` has passed.
+
+    ``dies_in``: the film in whose middle its first connection is cut.
+    """
+
+    def __init__(
+        self, port: int, films: list[Sent], *, after_s: float = 0.0, dies_in: int | None = None, give_up_s: float = 90.0
+    ) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+        self._films = films
+        self._after_s = after_s
+        self._dies_in = dies_in
+        self._give_up_s = give_up_s
+
+    def run(self) -> None:
+        """Until everything is acknowledged."""
+        time.sleep(self._after_s)
+        deadline = time.monotonic() + self._give_up_s
+        while time.monotonic() < deadline:
+            left = [one for one in self._films if not any(_is_success(answer) for _, answer in one.told)]
+            if not left:
+                return
+            self._associate(left)
+            time.sleep(0.3)
+
+    def _associate(self, left: list[Sent]) -> None:
+        try:
+            with RawPeer(("127.0.0.1", self._port), timeout_s=20.0) as peer:
+                kind, _ = peer.associate([(one.sop_class_uid, [EXPLICIT]) for one in left])
+                if kind != 2:
+                    for one in left:
+                        one.told.append((time.monotonic(), f"association: PDU {kind}"))
+                    return
+                for number, one in enumerate(left):
+                    if self._dies_in == number:
+                        self._dies_in = None
+                        half = one.content[: len(one.content) // 2]
+                        peer.send_store(one, half + b"", context_id=2 * number + 1)  # type: ignore[arg-type]
+                        return
+                    status, _ = peer.store(one, one.content, message_id=number + 1, context_id=2 * number + 1)  # type: ignore[arg-type]
+                    one.told.append((time.monotonic(), f"{status:04X}" if status >= 0 else "no answer"))
+                    if status < 0:
+                        return
+                peer.release()
+        except OSError as error:
+            left[0].told.append((time.monotonic(), f"{type(error).__name__}"))
+
+
+def answers(port: int) -> bool:
+    """True when an association is accepted now."""
+    try:
+        with RawPeer(("127.0.0.1", port), timeout_s=2.0) as peer:
+            kind, _ = peer.associate(calling="PROBE")
+            if kind == 2:
+                peer.release()
+            return kind == 2
+    except OSError:
+        return False
+
+
+def _is_success(answer: str) -> bool:
+    return answer == "0000" or (len(answer) == 4 and answer.startswith("B"))
+
+
+def _encoded(dataset: Dataset) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, dataset)
+    return buffer.getvalue()
