@@ -16,7 +16,7 @@ from firstread.models.engine import Engine, EngineError, open_engine
 
 log = structlog.get_logger()
 
-RETRY_S = 15.0
+RETRY_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class ModelsAtHand:
         self._check_due.set()
 
     def fit_to_report(self) -> bool:
-        """True when the bundle in force is loaded and its canaries sing; tries again every 15 s when not."""
+        """True when the bundle in force is loaded and its canaries sing; tries again every 5 s when not."""
         if self._name in self._loaded and not self._check_due.is_set():
             return True
         if self._name not in self._loaded and boot_seconds() - self._tried_at < RETRY_S:

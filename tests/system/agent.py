@@ -165,6 +165,15 @@ class Agent:
         role.kill()
         return int(role.pid)
 
+    def roles_left(self) -> list[int]:
+        """Role processes of this agent's settings that run, whoever started them."""
+        found = []
+        for one in psutil.process_iter(["cmdline"]):
+            command = one.info["cmdline"] or []
+            if "firstread.agent.role_process" in command and str(self.config) in command:
+                found.append(int(one.pid))
+        return found
+
     def wait_restarted(self, name: str, killed: int) -> None:
         """Until the role runs in another process."""
 
