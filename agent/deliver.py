@@ -17,11 +17,12 @@ from firstread.agent.config_wire import dicom_peer, judgements, tls_context
 from firstread.agent.crashpoints import reached
 from firstread.agent.store import deliveries, watch
 from firstread.agent.store.deliveries import DeliveryClaim
-from firstread.agent.store.engine import Store, StoreBusy
+from firstread.agent.store.engine import Store, StoreBusy, StoreError
 
 log = structlog.get_logger()
 
 ACTOR = "deliver"
+RECORD_AGAIN_S = 1.0
 CORRUPT = "the frozen bytes are missing or changed on disk"
 
 
@@ -134,10 +135,12 @@ class DestinationWorker:
         self._destination = destination
         self._owner = owner
         self._line: Line | None = None
+        self._stop = threading.Event()
         self.due = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Until told to stop: sends while something is due, then waits to be woken."""
+        self._stop = stop
         while not stop.is_set():
             try:
                 sent = self.send_next()
@@ -172,7 +175,7 @@ class DestinationWorker:
         else:
             outcome = self._send(held, content)
         reached("delivery-sent")
-        self._record(held, outcome)
+        self._record_surely(held, outcome)
         reached("delivery-recorded")
         return True
 
@@ -198,6 +201,18 @@ class DestinationWorker:
         if content is None or hashlib.sha256(content).hexdigest() != held.sha256:
             return None
         return content
+
+    def _record_surely(self, held: DeliveryClaim, outcome: Outcome) -> None:
+        """Tries again while the lease lasts: the receiver has answered, and must not be asked twice for our sake."""
+        deadline = clock.boot_seconds() + self._lease_s()
+        while True:
+            try:
+                self._record(held, outcome)
+                return
+            except StoreError as error:
+                log.error("an answer could not be recorded", destination=held.destination, error=str(error))
+                if self._stop.wait(RECORD_AGAIN_S) or clock.boot_seconds() > deadline:
+                    raise
 
     def _record(self, held: DeliveryClaim, outcome: Outcome) -> None:
         now, retry = clock.now(), self._destination.retry
