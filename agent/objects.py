@@ -18,7 +18,7 @@ from firstread.agent.config import Hl7Destination, Settings
 from firstread.agent.config_wire import hl7_mapping
 from firstread.agent.spool import RESULTS, new_place, write_durably
 from firstread.agent.store import results, watch
-from firstread.agent.store.engine import Store
+from firstread.agent.store.engine import Store, StoreError
 from firstread.agent.store.results import Artifact
 from firstread.agent.store.studies import ImageRecord, OpenStudy
 from firstread.integration.dicom.identity import HEATMAP, SR, control_id, derive_uid, series_uid
@@ -172,6 +172,8 @@ class ResultObjects:
     def _guarded(self, study: OpenStudy, what: str, build: Callable[[], Built]) -> Built | None:
         try:
             return build()
+        except StoreError:
+            raise  # of the moment: the study is tried again as a whole, and nothing goes out without this object
         except Exception as error:
             log.exception("an object could not be built", study=study.identity.study_instance_uid, object=what)
             with self._store.write() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 
@@ -15,7 +16,7 @@ from firstread.agent.models_at_hand import bundle_folder
 from firstread.agent.objects import ResultObjects
 from firstread.agent.policy import policy_for
 from firstread.agent.store import events, results, studies, watch
-from firstread.agent.store.engine import Store, StoreBusy
+from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.store.studies import ImageRecord, OpenStudy
 from firstread.agent.triage import ImageFact, assess, looks_the_same
 from firstread.models.bundle import Bundle, load_bundle
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 ACTOR = "studies"
 AT_ONCE = 16
 RETRY_S = 30.0
+RETRY_DISK_S = 3.0
+"""After what disk or database did: it is often over in a moment."""
 
 
 class SummingUp:
@@ -41,7 +44,7 @@ class SummingUp:
         self._one_at_a_time = threading.Lock()
 
     def run_once(self) -> int:
-        """Ends every study that is ready; answers how many. One that fails is tried again after 30 s, others go on."""
+        """Ends every study that is ready; answers how many. One that fails is tried again later, others go on."""
         if not self._one_at_a_time.acquire(blocking=False):
             return 0
         try:
@@ -70,22 +73,21 @@ class SummingUp:
             return False
         except Exception as error:
             log.exception("a study could not be summed up", study=study.identity.study_instance_uid)
-            self._failed[study.id] = clock.boot_seconds() + RETRY_S
-            with self._store.write() as connection:
+            of_the_moment = isinstance(error, StoreError | OSError)
+            self._failed[study.id] = clock.boot_seconds() + (RETRY_DISK_S if of_the_moment else RETRY_S)
+            # Where the database itself is the trouble no alarm can be kept, and other studies must not wait for it.
+            with contextlib.suppress(StoreError), self._store.write() as connection:
                 watch.raise_alarm(
                     connection,
                     f"summing-up/{study.id}",
                     severity="critical",
                     text=f"study {study.identity.study_instance_uid} has no result: {type(error).__name__}: {error}",
-                    remedy="it is tried again every 30 s; look at the log, then `firstread replay` when it is mended",
+                    remedy="it is tried again by itself; look at the log, then `firstread replay` when it is mended",
                     actor=ACTOR,
                     now=clock.now(),
                 )
             return False
-        if study.id in self._failed:
-            del self._failed[study.id]
-            with self._store.write() as connection:
-                watch.clear_alarm(connection, f"summing-up/{study.id}", actor=ACTOR, now=clock.now())
+        self._failed.pop(study.id, None)
         return ended
 
     def sum_up(self, study: OpenStudy) -> bool:
@@ -105,6 +107,7 @@ class SummingUp:
                     connection, now, "nothing new to send", ACTOR, study_id=study.id, revision=assessment.revision
                 )
             if done:
+                watch.clear_alarm(connection, f"summing-up/{study.id}", actor=ACTOR, now=now)
                 _mark_conflict(connection, study, assessment, now)
             reached("result-recorded")
         reached("result-committed")
