@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from firstread.agent.identify import parse_date
 from firstread.agent.models_at_hand import LoadedModel, ModelsAtHand
 from firstread.agent.spool import PREVIEWS, new_place
 from firstread.agent.store import images
-from firstread.agent.store.engine import Store, StoreBusy
+from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.store.images import ImageClaim
 from firstread.models.engine import DeviceLost, OutOfMemory
 from firstread.models.findings import NO_FINDING, ReasonCode
@@ -63,6 +64,7 @@ class Analyser:
         self._models = models
         self._owner = owner
         self._batch_size = settings.analysis.batch_size
+        self._held: dict[int, ImageClaim] = {}
         self._films: dict[int, _Film] = {}
         self._ready: deque[_Film] = deque()
         self._lease_s = settings.analysis.film_timeout_s * 2 + 120
@@ -70,24 +72,45 @@ class Analyser:
 
     def run(self, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> None:
         """Claims and analyses until ``stop``; what is claimed and not begun is given back."""
-        settings = self._settings.analysis
-        decoders: Decoders[FilmOrder, ReadFilm] = Decoders(
-            read_film, count=settings.decode_workers, timeout_s=settings.film_timeout_s
-        )
+        decoders = self._decoders()
         try:
             while not stop.is_set():
                 beat()
                 if not self._models.fit_to_report():
                     stop.wait(1.0)
                     continue
-                self.step(decoders)
+                try:
+                    self.step(decoders)
+                except StoreError as error:
+                    log.error("the database cannot be written; the films under way wait for it", error=str(error))
+                    decoders.close()
+                    self._begin_anew(stop)
+                    decoders = self._decoders()
         finally:
-            self._give_back()
+            with contextlib.suppress(StoreError):
+                self._give_back()
             decoders.close()
+
+    def _decoders(self) -> Decoders[FilmOrder, ReadFilm]:
+        settings = self._settings.analysis
+        return Decoders(read_film, count=settings.decode_workers, timeout_s=settings.film_timeout_s)
+
+    def _begin_anew(self, stop: threading.Event) -> None:
+        """Gives every claim back as soon as the database takes it: no film is at fault."""
+        self._films.clear()
+        self._ready.clear()
+        while not stop.wait(1.0):
+            try:
+                self._give_back()
+                return
+            except StoreError:
+                continue
 
     def step(self, decoders: Decoders[FilmOrder, ReadFilm]) -> None:
         """One turn: claim what there is room for, collect what was read, run a batch when it is time."""
-        room = 2 * self._batch_size - len(self._films)
+        # A film that has failed before goes through alone: what it breaks, it breaks for itself.
+        alone = any(film.claim.attempts > 1 for film in self._films.values())
+        room = 0 if alone else 2 * self._batch_size - len(self._films)
         claimed = self._claim(room, decoders) if room > 0 else 0
         idle = not claimed and not self._ready
         ended = decoders.collect(POLL_S if idle else 0.002)
@@ -109,10 +132,18 @@ class Analyser:
                 if not images.any_waiting(connection):
                     return 0
             with self._store.write() as connection:
-                claims = images.claim(connection, owner=self._owner, lease_s=self._lease_s, limit=room, now=clock.now())
+                claims = images.claim(
+                    connection,
+                    owner=self._owner,
+                    lease_s=self._lease_s,
+                    limit=room,
+                    busy=bool(self._films),
+                    now=clock.now(),
+                )
         except StoreBusy as error:
             log.warning("database busy", error=str(error))
             return 0
+        self._held |= {claim.id: claim for claim in claims}
         if claims:
             reached("image-claimed")
         for claim in claims:
@@ -126,9 +157,12 @@ class Analyser:
                 images.end_not_analysed(
                     connection, claim, reason, preview_path=None, actor=self._owner, now=clock.now()
                 )
+            del self._held[claim.id]
             return
         try:
             model = self._models.named(claim.bundle)
+        except StoreError:
+            raise
         except Exception as error:
             self._fail(claim, f"the model {claim.bundle or 'in force'} cannot be used: {error}")
             return
@@ -162,6 +196,7 @@ class Analyser:
                     actor=self._owner,
                     now=clock.now(),
                 )
+            del self._held[film.claim.id]
             log.info("image not analysed", sop_instance=film.claim.sop_instance_uid, reason=read.reason.code.value)
         else:
             film.read, film.ready_at = read, time.monotonic()
@@ -202,6 +237,7 @@ class Analyser:
                     actor=self._owner,
                     now=now,
                 )
+        self._forget(batch)
         reached("image-ended")
         figures = self.figures
         figures.films += len(batch)
@@ -217,7 +253,12 @@ class Analyser:
             for film in batch:
                 del self._films[film.claim.id]
                 images.give_back(connection, film.claim, why=str(error), actor=self._owner, now=clock.now())
+        self._forget(batch)
         self._models.forget()
+
+    def _forget(self, batch: list[_Film]) -> None:
+        for film in batch:
+            del self._held[film.claim.id]
 
     def _fail(self, claim: ImageClaim, error: str) -> None:
         log.warning("attempt failed", sop_instance=claim.sop_instance_uid, attempt=claim.attempts, error=error)
@@ -230,13 +271,15 @@ class Analyser:
                 actor=self._owner,
                 now=clock.now(),
             )
+        del self._held[claim.id]
 
     def _give_back(self) -> None:
-        if not self._films:
+        if not self._held:
             return
         with self._store.write() as connection:
-            for film in self._films.values():
-                images.give_back(connection, film.claim, why="the analyser stops", actor=self._owner, now=clock.now())
+            for claim in self._held.values():
+                images.give_back(connection, claim, why="the analyser stops", actor=self._owner, now=clock.now())
+        self._held.clear()
 
 
 def spellings_file(settings: Settings) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from firstread.agent import clock
@@ -17,7 +18,8 @@ from firstread.agent.spool import fsync_folder, new_place
 from firstread.agent.store import events, images, studies, watch
 from firstread.agent.store import worklist as list_store
 from firstread.agent.store.codec import identity_from_json
-from firstread.agent.store.engine import Store, StoreBusy
+from firstread.agent.store.engine import Store, StoreBusy, StoreError
+from firstread.agent.store.overdue import PURGED
 from firstread.integration.dicom.identity import is_ours
 from firstread.integration.dicom.received import AssociationEvent, AssociationOutcome, ReceivedInstance, Refusal
 from firstread.integration.dicom.status import SUCCESS, OutOfResources, StoreStatus
@@ -53,11 +55,12 @@ class Intake:
             raise OutOfResources(f"spool: {error.strerror or error}") from error
         try:
             kept = self._record(received, place)
-        except StoreBusy as error:
-            target.unlink(missing_ok=True)
-            raise OutOfResources("database busy, send again") from error
-        except BaseException:
-            target.unlink(missing_ok=True)
+        except BaseException as error:
+            self._give_up(received, place)
+            if isinstance(error, StoreBusy):
+                raise OutOfResources("database busy, send again") from error
+            if isinstance(error, StoreError):
+                raise OutOfResources(f"database: {error}") from error
             raise
         if not kept:
             target.unlink(missing_ok=True)
@@ -96,6 +99,27 @@ class Intake:
                 address=happened.peer_address,
                 association=happened.association_id,
             )
+
+    def _give_up(self, received: ReceivedInstance, place: Path) -> None:
+        """Deletes the file of a film that was not recorded. A commit that failed may have reached the disk all the
+        same, so that the file goes only when the database says that it does not know it."""
+        try:
+            with self.store.read() as connection:
+                known = images.newest_version(connection, received.sop_instance_uid)
+        except StoreError:
+            return
+        if known is None or known.path != str(place):
+            (self.settings.spool / place).unlink(missing_ok=True)
+
+    def _lies_there(self, known: Row[Any]) -> bool:
+        """True when the file of a stored film is there in full, or was deleted because its days were over."""
+        if known.path == PURGED:
+            return True
+        try:
+            size: int = (self.settings.spool / known.path).stat().st_size
+        except OSError:
+            return False
+        return size >= int(known.size_bytes)
 
     def _record(self, received: ReceivedInstance, place: Path) -> bool:
         for attempt in (1, 2, 3):
@@ -143,6 +167,10 @@ class Intake:
             known = images.newest_version(connection, received.sop_instance_uid)
             row = studies.find(connection, received.study_instance_uid)
             study_id = None if row is None else int(row.id)
+            if known is not None and known.sha256 == received.sha256 and not self._lies_there(known):
+                images.file_again(connection, known, str(place), ACTOR, now)
+                log.error("a film that was missing on the disk came again", study=received.study_instance_uid)
+                return True
             if known is not None and known.sha256 == received.sha256:
                 events.record(
                     connection, now, "received again", ACTOR, study_id=known.study_id, instance_id=known.id,

@@ -90,14 +90,38 @@ def add(
     return int(key[0])
 
 
+def file_again(connection: Connection, known: Row[Any], path: str, actor: str, now: Moment) -> None:
+    """The same bytes came again, and the file of the first time is gone: the film lies at ``path`` from now on.
+
+    What failed for want of the file is looked at again, so that its study goes back to receiving.
+    """
+    values: dict[str, Any] = {"path": path}
+    failed = known.state == ImageState.NOT_ANALYSED
+    if failed or known.state == ImageState.ANALYSING:
+        values |= {
+            "state": ImageState.WAITING, "attempts": 0, "lease_owner": None, "reason_code": None,
+            "reason_detail": None, "ended_at": None,
+        }  # fmt: skip
+    connection.execute(update(instance).where(instance.c.id == known.id).values(**values))
+    events.record(connection, now, "missing file replaced", actor, study_id=known.study_id, instance_id=known.id)
+    if failed and known.study_id is not None:
+        studies.reopen(connection, known.study_id, "a film that was missing came again", actor, now)
+
+
 def any_waiting(connection: Connection) -> bool:
     """True when there is something to claim; a look without a lock."""
     query = select(instance.c.id).where(instance.c.state == ImageState.WAITING, instance.c.current).limit(1)
     return connection.execute(query).first() is not None
 
 
-def claim(connection: Connection, *, owner: str, lease_s: float, limit: int, now: Moment) -> list[ImageClaim]:
-    """waiting -> analysing, oldest first. An image that failed before is claimed alone, so that it fails alone."""
+def claim(
+    connection: Connection, *, owner: str, lease_s: float, limit: int, now: Moment, busy: bool = False
+) -> list[ImageClaim]:
+    """waiting -> analysing, oldest first.
+
+    An image that failed before is claimed alone, so that it fails alone; while the owner is ``busy`` with others it
+    waits, and what came after it waits too.
+    """
     waiting = (
         select(
             instance.c.id,
@@ -117,7 +141,8 @@ def claim(connection: Connection, *, owner: str, lease_s: float, limit: int, now
     )
     rows = connection.execute(waiting).all()
     if any(row.attempts for row in rows):
-        rows = rows[:1] if rows[0].attempts else [row for row in rows if not row.attempts]
+        first_alone = [] if busy else rows[:1]
+        rows = first_alone if rows[0].attempts else [row for row in rows if not row.attempts]
     claims = [
         ImageClaim(
             id=row.id,
