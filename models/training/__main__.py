@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe = replace(recipe, seed=options.seed) if options.seed is not None else recipe
         real = read_nih(options.nih_labels, options.nih_images, recipe.store_side)
         outcome = run_course(recipe, real, options.out, options.folds, options.hold_out, _say)
-        bundle = bundle_of(recipe, outcome, options.out, options.name, options.version)
+        bundle = bundle_of(recipe, outcome, options.out, options.name, options.version, options.note)
     except (TrainingDataError, BundleError) as error:
         _say(str(error))
         return 1
@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def bundle_of(recipe: Recipe, outcome: Outcome, out: Path, name: str, version: str) -> Bundle:
+def bundle_of(
+    recipe: Recipe, outcome: Outcome, out: Path, name: str, version: str, notes: Sequence[str] = ()
+) -> Bundle:
     """Calibrate, choose operating points, measure, write the card and the bundle into ``out/bundle``."""
     calibration = calibrate(outcome.scored, LABELS, ON_PHANTOMS)
     probability = probabilities(outcome.scored.logits, calibration)
@@ -72,6 +74,7 @@ def bundle_of(recipe: Recipe, outcome: Outcome, out: Path, name: str, version: s
         method=outcome.method,
         recipe=recipe.text,
         halving=halving,
+        notes=notes,
     )
     provenance = {
         "made": datetime.now(UTC).date().isoformat(),
@@ -140,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--seed", type=int, help="another seed than the recipe's")
     train.add_argument("--threads", type=int, default=2, help="processor threads (default 2; 1 on a busy machine)")
+    train.add_argument("--note", action="append", default=[], help="a sentence for the card's known failures")
     train.add_argument("--name", default="reference", help="name of the bundle")
     train.add_argument("--version", default="1.0.0", help="version of the bundle")
     return parser

@@ -16,12 +16,16 @@ from firstread.models.findings import LABELS, NO_FINDING, PATHOLOGIES
 from firstread.models.prediction import Box
 
 LOOK_ALIKES: Mapping[str, tuple[str, ...]] = {
-    "Consolidation": ("Pneumonia", "Infiltration", "Atelectasis"),
+    "Consolidation": ("Infiltration", "Atelectasis"),
     "Effusion": ("Pleural_Thickening", "Atelectasis", "Infiltration"),
     "Mass": ("Nodule",),
     "Nodule": ("Mass",),
 }
 """What a drawn lesion could as well be called: unknown on that phantom, neither present nor absent."""
+
+TEACHES: Mapping[str, str] = {"Consolidation": "Pneumonia"}
+"""What a drawn lesion stands for besides itself: else every phantom would say that pneumonia is absent, and the label
+would learn to tell phantoms from films."""
 
 
 class TrainingDataError(Exception):
@@ -121,9 +125,9 @@ def draw_phantoms(count: int, seed: int, side: int, kept: Path | None = None) ->
     """Draw phantoms, each from its own number, so that ``count`` may grow without changing the first ones.
 
     What was not drawn is absent; what a drawn lesion could as well be called is unknown. ``kept``: a folder where they
-    are kept, so that a second call reads them instead of drawing.
+    are kept, so that a second call reads them instead of drawing, until the drawing itself changes.
     """
-    path = None if kept is None else kept / f"phantoms-{seed}-{count}-{side}.npz"
+    path = None if kept is None else kept / f"phantoms-{_drawing()}-{seed}-{count}-{side}.npz"
     if path is None or not path.is_file():
         pixels, target, corners = _drawn(count, seed, side)
         if path is not None:
@@ -142,13 +146,24 @@ def phantom_film(key: str, target: npt.NDArray[np.float32], corners: npt.NDArray
     """What is known of a phantom. ``target``: [15] 0 or 1. ``corners``: [15, 4] left, top, right, bottom, or NaN."""
     lesions = [label for label, present in zip(LABELS, target, strict=True) if present and label != NO_FINDING]
     known = np.ones(len(LABELS), np.float32)
+    target = target.copy()
     for label in lesions:
+        if label in TEACHES:
+            target[LABELS.index(TEACHES[label])] = 1
         for other in LOOK_ALIKES.get(label, ()):
             if other not in lesions:
                 known[LABELS.index(other)] = 0
     places = {label: corners[LABELS.index(label)] for label in lesions}
     boxes = {label: Box(*map(float, place)) for label, place in places.items() if np.isfinite(place).all()}
     return Film(key=key, patient=key, target=target, known=known, phantom=True, boxes=boxes)
+
+
+def _drawing() -> str:
+    """A short hash of the code that draws."""
+    from firstread.models import phantoms
+
+    sources = sorted(Path(phantoms.__path__[0]).glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 
 def _drawn(

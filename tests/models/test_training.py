@@ -244,7 +244,8 @@ def test_what_a_drawn_lesion_could_be_called_as_well_is_unknown() -> None:
     target[LABELS.index("Consolidation")] = 1
     film = phantom_film("p", target, np.full((len(LABELS), 4), np.nan, np.float32))
     known = dict(zip(LABELS, film.known, strict=True))
-    assert known["Pneumonia"] == 0
+    assert known["Infiltration"] == known["Atelectasis"] == 0
+    assert film.target[LABELS.index("Pneumonia")] == 1, "a drawn consolidation teaches what pneumonia looks like"
     assert known["Consolidation"] == known["Pneumothorax"] == known[NO_FINDING] == 1
 
 
