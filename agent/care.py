@@ -104,6 +104,17 @@ class Care:
             "look at the analyser (`firstread config check`, the log); films are kept and will be analysed",
         )
 
+        most = self._settings.analysis.max_waiting
+        with self._store.read() as connection:
+            waiting = overdue.waiting(connection, most)
+        self._condition(
+            "queue",
+            waiting >= most,
+            "critical",
+            f"{waiting} films wait to be analysed, [analysis] max_waiting is {most}: new associations are refused",
+            "look at the analyser; what waits is kept, and senders try again by themselves",
+        )
+
     def _watch_bursts(self) -> None:
         now = clock.now().at
         with self._store.read() as connection:

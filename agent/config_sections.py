@@ -165,6 +165,9 @@ class AnalysisSettings(Section):
     max_attempts: int = Field(
         3, ge=1, description="What fails so often is not analysed, with the reason 'processing failed'."
     )
+    max_waiting: int = Field(
+        20_000, ge=1, description="With so many films waiting new associations are refused until it is fewer."
+    )
     film_timeout_s: Seconds = Field(120, description="One film may take so long before its attempt counts as failed.")
 
 

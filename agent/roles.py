@@ -88,6 +88,7 @@ class _Beat:
 
 
 def _receive(settings: Settings, store: Store, stop: threading.Event, listening: socket.socket | None) -> None:
+    from firstread.agent.admission import Admission
     from firstread.agent.config_wire import receive_settings
     from firstread.agent.intake import Intake
     from firstread.integration.dicom.receive import Receiver
@@ -103,10 +104,16 @@ def _receive(settings: Settings, store: Store, stop: threading.Event, listening:
     )
     receiver.start()
     beat = _Beat("receive", settings, store)
-    beat.status = lambda: {"listening": True, "port": dicom.port, "associations": receiver.active_associations}
+    admission = Admission(settings, store, receiver.refuse_new)
+    beat.status = lambda: {
+        "listening": True,
+        "port": dicom.port,
+        "associations": receiver.active_associations,
+        "refusing": admission.closed_because or "",
+    }
     beat()
     log.info("receiving", ae_title=dicom.ae_title, port=dicom.port)
-    schedule = Schedule("receive", {"beat": beat})
+    schedule = Schedule("receive", {"beat": beat, "admission": admission.look})
     schedule.start()
     stop.wait()
     receiver.stop(GRACE_S)

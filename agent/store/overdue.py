@@ -28,6 +28,17 @@ def any_lease_ended(connection: Connection, now: Moment) -> bool:
     return any(connection.execute(query.limit(1)).first() is not None for query in (image, sending))
 
 
+def waiting(connection: Connection, at_most: int) -> int:
+    """How many films wait for analysis, counted up to ``at_most``."""
+    some = (
+        select(instance.c.id)
+        .where(instance.c.state == ImageState.WAITING, instance.c.current)
+        .limit(at_most)
+        .subquery()
+    )
+    return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+
+
 def oldest_waiting(connection: Connection) -> datetime | None:
     """When the film that waits longest for analysis was received."""
     found: datetime | None = connection.execute(
