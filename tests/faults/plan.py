@@ -66,11 +66,12 @@ def draw(seed: int, number: int) -> Round:
     studies = tuple(_study(random) for _ in range(random.randint(2, 4)))
     kinds = list(_KINDS)
     faults: list[Fault] = []
-    for _ in range(random.randint(2, 4)):
+    for _ in range(random.randint(2, 5)):
         kind = random.choices(kinds, [_KINDS[each] for each in kinds])[0]
         if kind in _ALONE:
             kinds = [each for each in kinds if each not in _ALONE]
-        faults.append(Fault(kind, round(random.uniform(0.0, WINDOW_S), 1), _detail(kind, random)))
+        latest = WINDOW_S / 4 if kind == "crash at" else WINDOW_S
+        faults.append(Fault(kind, round(random.uniform(0.0, latest), 1), _detail(kind, random)))
     return Round(number, studies, tuple(sorted(faults, key=lambda one: one.at_s)))
 
 
@@ -102,7 +103,7 @@ def _detail(kind: str, random: Random) -> dict[str, Any]:
     if kind == "kill role":
         return {"role": random.choice(ROLES)}
     if kind == "crash at":
-        return {"point": random.choice(list(POINTS)), "count": random.randint(1, 3)}
+        return {"point": random.choice(list(POINTS)), "count": random.choice((1, 1, 2, 3))}
     if kind == "stop role":
         return {"role": random.choice(ROLES), "seconds": round(random.uniform(1.0, 6.0), 1)}
     if kind == "pacs misbehaves":
@@ -117,7 +118,11 @@ def _detail(kind: str, random: Random) -> dict[str, Any]:
         }
     if kind == "database fails":
         call = random.choice(("fdatasync,fsync:error=EIO", "pwrite64:error=ENOSPC", "pwrite64:error=EIO"))
-        return {"role": random.choice(ROLES), "call": f"{call}:when={random.randint(1, 4)}", "seconds": seconds}
+        return {
+            "role": random.choice(ROLES),
+            "call": f"{call}:when={random.randint(1, 4)}{random.choice(('', '+'))}",
+            "seconds": seconds,
+        }
     if kind == "clock jumps":
         return {"seconds_off": random.choice((-86400, -3600, 3600, 400 * 86400)), "seconds": seconds}
     if kind in ("disk full", "read-only", "database locked", "pacs down", "ris down"):

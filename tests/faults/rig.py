@@ -29,6 +29,16 @@ PATIENCE_S = 2.0
 
 DISK_MB = 160
 
+RULES: dict[str, Any] = {
+    **{
+        name: {"priority": "none"}
+        for name in ("Pneumothorax", "Consolidation", "Edema", "Effusion", "Pneumonia", "Mass")
+    },
+    "Cardiomegaly": {"priority": "STAT", "threshold": 0.695},
+    "Fibrosis": {"priority": "URGENT", "threshold": 0.755},
+}
+"""Between what the tiny bundle says of the films that are sent: some come out as routine, some urgent, some STAT."""
+
 
 class Rig:
     """One agent, one PACS, one RIS. The spool lies on a disk of its own where this process may mount one."""
@@ -47,7 +57,7 @@ class Rig:
             **{
                 "storage": {"path": str(self.spool), "reserve_mb": 4},
                 "analysis": {"batch_size": 4, "film_timeout_s": 20},
-                "triage": {"use_experimental": True},
+                "triage": {"use_experimental": True, "findings": RULES},
                 "worklist": {"enabled": True},
                 "destinations": [
                     pacs_module.destination(
