@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
-from tests.integration.dicom_wire import EXPLICIT, RawPeer
+from tests.integration.dicom_wire import EXPLICIT, Film, RawPeer, store_command
 from tests.system.films import HAND, NOTHING, PNEUMOTHORAX, film
 
 DRAWN = (NOTHING, PNEUMOTHORAX, 4, 9, 14, HAND)
@@ -107,8 +107,7 @@ class Scanner(threading.Thread):
                 for number, one in enumerate(left):
                     if self._dies_in == number:
                         self._dies_in = None
-                        half = one.content[: len(one.content) // 2]
-                        peer.send_store(one, half + b"", context_id=2 * number + 1)  # type: ignore[arg-type]
+                        self._half(peer, one, context_id=2 * number + 1)
                         return
                     status, _ = peer.store(one, one.content, message_id=number + 1, context_id=2 * number + 1)  # type: ignore[arg-type]
                     one.told.append((time.monotonic(), f"{status:04X}" if status >= 0 else "no answer"))
@@ -117,6 +116,13 @@ class Scanner(threading.Thread):
                 peer.release()
         except OSError as error:
             left[0].told.append((time.monotonic(), f"{type(error).__name__}"))
+
+    def _half(self, peer: RawPeer, one: Sent, context_id: int) -> None:
+        command = store_command(Film(one.sop_class_uid, one.sop_instance_uid))
+        peer.send_command(command, context_id=context_id)
+        half = one.content[: len(one.content) // 2]
+        for start in range(0, len(half), 16000):
+            peer.send_fragment(half[start : start + 16000], 0x00, context_id=context_id)
 
 
 def answers(port: int) -> bool:
