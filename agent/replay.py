@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
@@ -36,7 +37,7 @@ def deliver_again(
     settings: Settings, store: Store, rows: Sequence[Row[Any]], to: str | None, *, dry_run: bool
 ) -> Iterator[Replayed]:
     """Sends the frozen bytes of each study's newest result again, under the same identity."""
-    wanted = [one for one in settings.all_destinations if to is None or one.name == to]
+    wanted = [one for one in settings.all_destinations if to is None or one.name.lower() == to.lower()]
     for row in rows:
         with store.write() as connection:
             words = list(_deliver_one(settings, store, connection, row, wanted, dry_run))
@@ -117,13 +118,14 @@ def _reopen_one(store: Store, row: Row[Any], bundle: str | None, why: str, dry_r
         return PURGED, False
     if dry_run:
         return f"would be analysed again as revision {row.revision + 1}", True
-    cause = f"replayed with model {bundle}" if bundle else "replayed"
+    # In the report stands the bundle's name: where it lies on this machine is nobody's business.
+    cause = f"replayed with model {Path(bundle).name}" if bundle else "replayed"
     cause = f"{cause}: {why}" if why else cause
     now = clock.now()
     with store.write() as connection:
         if not studies.reopen(connection, row.id, cause, ACTOR, now, bundle=bundle):
             return "is being received or analysed: nothing to replay yet", False
-        count = images.analyse_again(connection, row.id)
+        count = images.analyse_again(connection, row.id, actor=ACTOR, now=now)
     return f"revision {row.revision + 1}: {count} images are analysed again", True
 
 

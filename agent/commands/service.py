@@ -192,10 +192,11 @@ def echo(
     settings = settings_from(config)
     from firstread.integration.dicom.send import echo as ask
 
-    answer = ask(_peer(settings, host, port, ae_title, calling))
+    peer = _peer(settings, host, port, ae_title, calling)
+    answer = ask(peer)
     if not answer.ok:
         fail(answer.detail)
-    typer.echo(answer.detail)
+    typer.echo(f"{peer.ae_title} at {peer.host}:{peer.port} answers: {answer.detail}")
 
 
 def _peer(settings: Settings, host: str, port: int, ae_title: str, calling: str) -> DicomPeer:

@@ -90,12 +90,25 @@ def find(connection: Connection, study_instance_uid: str) -> Row[Any] | None:
     return connection.execute(select(study).where(study.c.study_instance_uid == study_instance_uid)).one_or_none()
 
 
-def touch(connection: Connection, row: Row[Any], identity: StudyIdentity, cause: str, actor: str, now: Moment) -> None:
+def touch(
+    connection: Connection,
+    row: Row[Any],
+    identity: StudyIdentity,
+    calling_ae_title: str,
+    cause: str,
+    actor: str,
+    now: Moment,
+) -> None:
     """An image arrived: the quiet period starts again; a study that had ended is received again, one revision on."""
     connection.execute(
         update(study)
         .where(study.c.id == row.id)
-        .values(changes=study.c.changes + 1, **_identity_columns(identity), **moment_values("touched", now))
+        .values(
+            changes=study.c.changes + 1,
+            calling_ae_title=calling_ae_title,
+            **_identity_columns(identity),
+            **moment_values("touched", now),
+        )
     )
     if row.state != StudyState.RECEIVING:
         reopen(connection, row.id, cause, actor, now)
@@ -250,7 +263,8 @@ def selected(connection: Connection, wanted: StudyFilter, limit: int) -> list[Ro
     if wanted.study_date_until:
         query = query.where(study.c.study_date <= wanted.study_date_until)
     if wanted.model_version:
-        newest = select(func.max(result.c.revision)).where(result.c.study_id == study.c.id).scalar_subquery()
+        later = result.alias("later")  # by another name, or the inner query takes its rows from the outer one
+        newest = select(func.max(later.c.revision)).where(later.c.study_id == study.c.id).scalar_subquery()
         query = query.where(
             exists().where(
                 result.c.study_id == study.c.id,
