@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import uuid
@@ -29,6 +30,9 @@ def prepare(spool: Path) -> None:
         probe = spool / f".probe-{uuid.uuid4().hex}"
         probe.write_bytes(b"firstread")
         probe.unlink()
+        fsync_folder(spool)
+        with contextlib.suppress(OSError):  # what lies above may be closed to us
+            fsync_folder(spool.parent)
     except OSError as error:
         raise SpoolUnusable(
             f"the spool {spool} cannot be written ({error.strerror or error}): "
