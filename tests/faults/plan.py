@@ -133,7 +133,7 @@ def _detail(kind: str, random: Random) -> dict[str, Any]:
 def _study(random: Random) -> StudyPlan:
     odd = random.random()
     films = random.randint(1, 3)
-    after_s = round(random.uniform(0.0, 2.0), 1)
+    after_s = round(random.uniform(0.0, WINDOW_S), 1)
     if odd < 0.15:
         return StudyPlan(films, after_s, dies_in=random.randrange(films))
     if odd < 0.3:
