@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +32,11 @@ class Store:
 
     def __init__(self, url: str, *, busy_timeout_s: float = 20.0) -> None:
         self.url = url
+        self._busy_timeout_s = busy_timeout_s
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         self._lock_path: Path | None = None
         self._lock = threading.Lock()
-        self._lock_file: int | None = None
         if self.is_sqlite:
             if not parsed.database or parsed.database == ":memory:":
                 raise StoreError("an SQLite database must be a file: set [database] url or [storage] path")
@@ -67,21 +68,64 @@ class Store:
     def close(self) -> None:
         """Closes every connection."""
         self.engine.dispose()
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
 
     @contextmanager
     def _file_lock(self) -> Iterator[None]:
-        with self._lock:
-            if self._lock_file is None:
-                assert self._lock_path is not None
-                self._lock_file = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        assert self._lock_path is not None
+        deadline = time.monotonic() + self._busy_timeout_s
+        if not self._lock.acquire(timeout=self._busy_timeout_s):
+            raise StoreBusy("this process has been writing for too long; it will be tried again")
+        try:
+            descriptor = _take_lock(self._lock_path, max(0.0, deadline - time.monotonic()))
             try:
                 yield
             finally:
-                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+                os.close(descriptor)
+        finally:
+            self._lock.release()
+
+
+def _take_lock(path: Path, timeout_s: float) -> int:
+    """A descriptor that holds the lock until it is closed. Raises StoreBusy where its holder is stuck."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    except BlockingIOError:
+        pass
+    waiting = _Waiting(descriptor)
+    waiting.start()
+    if not waiting.succeeds(timeout_s):
+        raise StoreBusy("another process of the agent holds the database and does not go on; it will be tried again")
+    return descriptor
+
+
+class _Waiting(threading.Thread):
+    """Waits for the lock in its caller's place: flock is fair and quick, but knows no time limit."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(name="store-lock", daemon=True)
+        self._descriptor = descriptor
+        self._state = threading.Lock()
+        self._taken = threading.Event()
+        self._abandoned = False
+
+    def run(self) -> None:
+        """Ends with the lock; when nobody waits for it any more, without."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with self._state:
+            if self._abandoned:
+                os.close(self._descriptor)
+            else:
+                self._taken.set()
+
+    def succeeds(self, timeout_s: float) -> bool:
+        """True when the lock was taken in time."""
+        if self._taken.wait(timeout_s):
+            return True
+        with self._state:
+            self._abandoned = not self._taken.is_set()
+            return not self._abandoned
 
 
 @contextmanager

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -158,3 +162,35 @@ def test_a_study_that_failed_for_a_full_disk_lets_others_pass_and_is_tried_again
     assert summing_up.run_once() == 1
     with bench.store.read() as connection:
         assert {row.state for row in connection.execute(select(study))} == {"not_analysed"}
+
+
+def test_a_process_that_stops_while_it_writes_does_not_hang_the_others(bench: Bench) -> None:
+    store = Store(bench.store.url, busy_timeout_s=0.3)
+    stuck = os.open(f"{store.engine.url.database}.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(stuck, fcntl.LOCK_EX)
+    began = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(StoreBusy), store.write():
+            raise AssertionError("the lock is held by somebody else")
+    assert time.monotonic() - began < 5.0
+    os.close(stuck)
+    with store.write() as connection:
+        assert connection.execute(select(study)).all() == []
+    store.close()
+
+
+def test_many_writers_at_once_all_come_to_write(bench: Bench) -> None:
+    stores = [Store(bench.store.url, busy_timeout_s=20.0) for _ in range(6)]
+
+    def write(store: Store, number: int) -> None:
+        for turn in range(15):
+            with store.write() as connection:
+                events.record(connection, moment(0.0), "test", f"writer {number}", turn=turn)
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        for done in [pool.submit(write, store, number) for number, store in enumerate(stores)]:
+            done.result(60)
+    with bench.store.read() as connection:
+        assert len(events.newest(connection, "test", 1000)) == 90
+    for store in stores:
+        store.close()
