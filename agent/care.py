@@ -68,16 +68,16 @@ class Care:
         before = clock.now().at - timedelta(days=days)
         removed = 0
         while True:
-            with self._store.read() as connection:
+            # First the row, then the file: a replay that comes between must not find a film that is named and gone.
+            with self._store.write() as connection:
                 rows = overdue.films_to_purge(connection, before, limit=PURGE_AT_ONCE)
+                overdue.mark_purged(connection, [row.id for row in rows], actor=ACTOR, now=clock.now())
             if not rows:
                 return removed
             for row in rows:
                 for place in (row.path, row.preview_path):
                     if place:
                         (self._settings.spool / place).unlink(missing_ok=True)
-            with self._store.write() as connection:
-                overdue.mark_purged(connection, [row.id for row in rows], actor=ACTOR, now=clock.now())
             removed += len(rows)
             log.info("films purged", count=len(rows))
 
