@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 import structlog
@@ -25,7 +26,7 @@ from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.store.images import ImageClaim
 from firstread.models.engine import DeviceLost, OutOfMemory
 from firstread.models.findings import NO_FINDING, ReasonCode
-from firstread.models.prediction import Prediction, Reason
+from firstread.models.prediction import Prediction, Reason, StudyIdentity
 from firstread.models.preprocess import Placement
 from firstread.models.saliency import localise
 
@@ -151,7 +152,7 @@ class Analyser:
         return len(claims)
 
     def _begin(self, claim: ImageClaim, decoders: Decoders[FilmOrder, ReadFilm]) -> None:
-        reason = prior_study(claim, self._settings.study.max_age_days)
+        reason = prior_study(claim.identity, claim.received_at, self._settings.study.max_age_days)
         if reason is not None:
             with self._store.write() as connection:
                 images.end_not_analysed(
@@ -287,14 +288,14 @@ def spellings_file(settings: Settings) -> str | None:
     return str(settings.study.eligibility_file) if settings.study.eligibility_file else None
 
 
-def prior_study(claim: ImageClaim, max_age_days: int | None) -> Reason | None:
+def prior_study(identity: StudyIdentity, received_at: datetime, max_age_days: int | None) -> Reason | None:
     """The reason "prior study" when StudyDate lies beyond the site's limit; an unreadable date is no prior."""
     if max_age_days is None:
         return None
-    day = parse_date(claim.identity.study_date)
+    day = parse_date(identity.study_date)
     if day is None:
         return None
-    age = (claim.received_at.date() - day).days
+    age = (received_at.date() - day).days
     if age <= max_age_days:
         return None
     return Reason(ReasonCode.PRIOR_STUDY, f"{age} days old, the limit of this site is {max_age_days}")
@@ -314,7 +315,7 @@ def _prediction(film: _Film, probabilities: np.ndarray, saliency: np.ndarray) ->
     boxes = {
         label: orientation.to_film(localise(saliency[index], placement))
         for index, label in enumerate(bundle.labels)
-        if label != NO_FINDING
+        if label != NO_FINDING and saliency[index].any()
     }
     return Prediction(
         sop_instance_uid=film.claim.sop_instance_uid,

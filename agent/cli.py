@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from firstread.agent.commands import bundles, outbox, reading, service, studies
+from firstread.agent.commands import alarms, bundles, outbox, reading, service, studies
 
 app = typer.Typer(
     name="firstread",
@@ -27,6 +27,7 @@ app.command("oru")(studies.show_oru)
 app.command()(studies.replay)
 app.add_typer(outbox.app, name="deliveries")
 app.add_typer(reading.app, name="worklist")
+app.add_typer(alarms.app, name="alarms")
 app.add_typer(bundles.app, name="models")
 app.command()(service.send)
 app.command()(service.echo)

@@ -179,7 +179,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str] = os.environ) ->
     if path is not None:
         tree = _read(path)
         _absolute(tree, path.absolute().parent)
-    problems = merge_environment(tree, environ)
+    problems = merge_environment(tree, environ, _known_keys())
     problems += _read_secrets(tree)
     try:
         settings = Settings.model_validate(tree)
@@ -188,6 +188,15 @@ def load_settings(path: Path | None, environ: Mapping[str, str] = os.environ) ->
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _known_keys() -> dict[str, frozenset[str]]:
+    """The keys of each section that is one table."""
+    return {
+        name: frozenset(type(field.default).model_fields)
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.default, Section)
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:

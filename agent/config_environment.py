@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 PREFIX = "FIRSTREAD_"
 
 
-def merge_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+def merge_environment(
+    tree: dict[str, Any], environ: Mapping[str, str], known: Mapping[str, Collection[str]]
+) -> list[str]:
     """Lay the environment over ``tree``; returns a sentence for each variable that fits nowhere.
 
     ``__`` parts section, key and deeper keys; names count in any case. In a list of tables the part after the list is
     a position from 0 or a name: ``FIRSTREAD_DESTINATIONS__PACS__HOST``. Lists are written as in TOML or with commas.
-    An empty value is no value: the file's, or the default, stays.
+    An empty value is no value: the file's, or the default, stays. ``known``: the keys of each section, to recognise a
+    variable with one underscore too few; any other (Kubernetes sets some of its own) is not ours.
     """
     problems = []
     for variable in sorted(environ):
         parts = variable.removeprefix(PREFIX).lower().split("__")
+        meant = _meant(variable, known) if len(parts) < 2 else ""
+        if meant:
+            problems.append(f"{variable} sets nothing: did you mean {meant}?")
         if not variable.startswith(PREFIX) or len(parts) < 2 or environ[variable] == "":
             continue
         problem = _put(tree, parts, _value(environ[variable]))
         if problem:
             problems.append(f"{variable}: {problem}")
     return problems
+
+
+def _meant(variable: str, known: Mapping[str, Collection[str]]) -> str:
+    """The variable that was probably meant by one with a single underscore, or without its section; empty if none."""
+    name = variable.removeprefix(PREFIX).lower()
+    if not variable.startswith(PREFIX):
+        return ""
+    for section, keys in known.items():
+        if name.startswith(section + "_") and name.removeprefix(section + "_") in keys:
+            return f"{PREFIX}{section}__{name.removeprefix(section + '_')}".upper()
+    owners = [section for section, keys in known.items() if name in keys]
+    return f"{PREFIX}{owners[0]}__{name}".upper() if len(owners) == 1 else ""
 
 
 def _value(text: str) -> Any:

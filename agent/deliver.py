@@ -232,6 +232,7 @@ class DestinationWorker:
             if outcome.verdict is Verdict.DELIVERED:
                 deliveries.end_delivered(connection, held, now=now, **common)
                 watch.clear_alarm(connection, key, actor=ACTOR, now=now)
+                watch.clear_alarm(connection, f"delivery/{held.id}", actor=ACTOR, now=now)
             elif rejected:
                 deliveries.end_rejected(connection, held, now=now, **common)
                 watch.raise_alarm(

@@ -31,6 +31,10 @@ class Evidence:
         """The map of a label over the whole film, drawn at ``size`` (rows, columns). KeyError if not assessed."""
         return over_film(self._map(label), self.placement, size)
 
+    def shows(self, label: str) -> bool:
+        """False where the map of a label holds no evidence at all. KeyError if not assessed."""
+        return bool(self._map(label).any())
+
     def box(self, label: str) -> Box:
         """Where the evidence for a label is strongest, in the preview's pixels. KeyError if not assessed."""
         return localise(self._map(label), self.placement)

@@ -9,6 +9,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
+from firstread.agent.triage import Patient
 from firstread.models.prediction import StudyIdentity, years_between
 
 _LONGEST = 1024
@@ -59,10 +60,16 @@ def identify(
 
 
 def patient_key(identity: StudyIdentity) -> str:
-    """Two instances of one study with different keys are of different patients: the identifier, else name and birth."""
-    if identity.patient_id:
-        return f"id:{identity.patient_id.upper()}"[:300]
-    return f"name:{' '.join(identity.patient_name.replace('^', ' ').split()).upper()}|{identity.birth_date}"[:300]
+    """Identifier, name and birth date as they are compared within a study; ``patient_of`` reads it back."""
+    name = " ".join(identity.patient_name.replace("^", " ").split())
+    parts = (identity.patient_id.upper()[:120], name.upper()[:120], identity.birth_date[:16])
+    return "|".join(part.replace("|", "/") for part in parts)
+
+
+def patient_of(key: str) -> Patient:
+    """The patient that ``patient_key`` wrote."""
+    identifier, name, birth_date = [*key.split("|"), "", ""][:3]
+    return Patient(identifier, name, birth_date)
 
 
 def age_years(header: Dataset) -> float | None:

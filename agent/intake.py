@@ -112,9 +112,9 @@ class Intake:
             (self.settings.spool / place).unlink(missing_ok=True)
 
     def _lies_there(self, known: Row[Any]) -> bool:
-        """True when the file of a stored film is there in full, or was deleted because its days were over."""
+        """True when the file of a stored film is there in full (it may be lost, or deleted when its days were over)."""
         if known.path == PURGED:
-            return True
+            return False
         try:
             size: int = (self.settings.spool / known.path).stat().st_size
         except OSError:
@@ -186,7 +186,7 @@ class Intake:
                 study_id = studies.create(connection, identity, received.calling_ae_title, ordered, now)
             elif stored.is_image:
                 cause = "a corrected image" if known is not None else "a late image"
-                studies.touch(connection, row, identity, cause, ACTOR, now)
+                studies.touch(connection, row, identity, received.calling_ae_title, cause, ACTOR, now)
                 old = identity_from_json(row.identity)
                 if (old.patient_id, old.patient_name) != (identity.patient_id, identity.patient_name):
                     self._note_identity_change(connection, old, identity, row.id, now)

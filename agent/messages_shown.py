@@ -16,7 +16,9 @@ from firstread.agent.store.engine import Store
 def oru(settings: Settings, store: Store, row: Row[Any], to: str, *, build: bool) -> str:
     """The message of a study's newest result, a segment a line. LookupError says why there is none."""
     targets = [
-        one for one in settings.all_destinations if isinstance(one, Hl7Destination) and (not to or one.name == to)
+        one
+        for one in settings.all_destinations
+        if isinstance(one, Hl7Destination) and (not to or one.name.lower() == to.lower())
     ]
     if not targets:
         raise LookupError(f"no HL7 destination{f' {to!r}' if to else ''}: the settings name none that gets messages")
@@ -35,7 +37,7 @@ def oru(settings: Settings, store: Store, row: Row[Any], to: str, *, build: bool
     from firstread.agent.store.site import site_uid
 
     objects = ResultObjects(settings, store, site_uid(store))
-    assessment = assessment_from_json(newest.assessment)
+    assessment = assessment_from_json(newest.assessment if build or sent is None else sent.assessment)
     built = objects.message(study, assessment, targets[0], {}, clock.now())
     content = built.message if build else frozen.get(built.identity)
     if content is None:

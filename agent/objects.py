@@ -111,7 +111,7 @@ class ResultObjects:
             self._settings.spool / image.path,
             preview,
             seen.over_film(finding.label, (preview.shape[0], preview.shape[1])),
-            seen.box(finding.label),
+            seen.box(finding.label) if finding.present and seen.shows(finding.label) else None,
             (
                 derive_uid(self._site_uid, study_uid, assessment.revision, HEATMAP),
                 series_uid(self._site_uid, study_uid, HEATMAP),
@@ -207,8 +207,8 @@ def leading_finding(assessment: Assessment) -> FindingResult | None:
     if not scored:
         return None
 
-    def weight(finding: FindingResult) -> tuple[int, bool, float]:
-        probability = finding.probability or 0.0
-        return finding.raises or 0, finding.present, probability / (finding.threshold or 1.0)
+    def weight(finding: FindingResult) -> tuple[int, bool, bool, float]:
+        nearness = (finding.probability or 0.0) / (finding.threshold or 1.0)
+        return finding.raises or 0, finding.present, not finding.experimental, nearness
 
     return max(scored, key=weight)

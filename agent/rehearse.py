@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from firstread.agent.analyse import spellings_file
+from firstread.agent.analyse import prior_study, spellings_file
 from firstread.agent.config import Settings
 from firstread.agent.film import FilmOrder, read_film
 from firstread.agent.models_at_hand import LoadedModel
@@ -20,11 +20,16 @@ from firstread.models.prediction import Prediction
 def rehearse(settings: Settings, study: OpenStudy, model: LoadedModel) -> OpenStudy:
     """The study as it would stand after its images were analysed by ``model``."""
     with tempfile.TemporaryDirectory() as folder:
-        images = tuple(_rehearse(settings, image, model, Path(folder)) for image in study.images)
+        images = tuple(_rehearse(settings, study, image, model, Path(folder)) for image in study.images)
     return replace(study, images=images)
 
 
-def _rehearse(settings: Settings, image: ImageRecord, model: LoadedModel, folder: Path) -> ImageRecord:
+def _rehearse(
+    settings: Settings, study: OpenStudy, image: ImageRecord, model: LoadedModel, folder: Path
+) -> ImageRecord:
+    prior = prior_study(study.identity, study.received_at, settings.study.max_age_days)
+    if prior is not None:
+        return replace(image, state=ImageState.NOT_ANALYSED, reason=prior, prediction=None)
     read = read_film(
         FilmOrder(
             path=str(settings.spool / image.path),

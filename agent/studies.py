@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 from sqlalchemy import Connection
@@ -12,16 +13,18 @@ from sqlalchemy import Connection
 from firstread.agent import clock
 from firstread.agent.config import Settings
 from firstread.agent.crashpoints import reached
+from firstread.agent.identify import patient_of
 from firstread.agent.models_at_hand import bundle_folder
 from firstread.agent.objects import ResultObjects
 from firstread.agent.policy import policy_for
 from firstread.agent.store import events, results, studies, watch
+from firstread.agent.store import images as images_store
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.store.studies import ImageRecord, OpenStudy
-from firstread.agent.triage import ImageFact, assess, looks_the_same
-from firstread.models.bundle import Bundle, load_bundle
+from firstread.agent.triage import FindingPolicy, ImageFact, assess, looks_the_same
+from firstread.models.bundle import Bundle, BundleError, load_bundle
 from firstread.models.findings import ReasonCode
-from firstread.models.prediction import Assessment, ImageOutcome
+from firstread.models.prediction import Assessment, ImageOutcome, ModelIdentity, Reason
 
 log = structlog.get_logger()
 
@@ -93,6 +96,8 @@ class SummingUp:
     def sum_up(self, study: OpenStudy) -> bool:
         """receiving -> analysed | not_analysed, with all that goes out. False when the study changed meanwhile."""
         now = clock.now()
+        if self._analyse_stale(study, now):
+            return False
         assessment = self.judge(study, now)
         last = study.earlier[-1] if study.earlier else None
         repeated = last is not None and looks_the_same(last, assessment) and study.last_identity == study.identity
@@ -100,7 +105,14 @@ class SummingUp:
         reached("result-built")
         with self._store.write() as connection:
             done = results.commit(
-                connection, study, assessment, artifacts, sent=not repeated, actor=ACTOR, now=clock.now()
+                connection,
+                study,
+                assessment,
+                artifacts,
+                sent=not repeated,
+                on_hold=[one.name for one in self._settings.all_destinations if one.hold],
+                actor=ACTOR,
+                now=clock.now(),
             )
             if done and repeated:
                 events.record(
@@ -128,29 +140,43 @@ class SummingUp:
     def judge(self, study: OpenStudy, now: clock.Moment) -> Assessment:
         """The assessment that this study has now, by the policy in force; writes nothing."""
         images = [_fact(image) for image in study.images]
+        policy: Mapping[str, FindingPolicy] = {}
+        if any(image.prediction is not None for image in images):
+            try:
+                policy = policy_for(self._settings, self._bundle(study.bundle), study.identity, study.calling_ae_title)
+            except BundleError as error:
+                # Without operating points nobody may speak of findings; a study ends with a reason all the same.
+                log.error("no operating points", study=study.identity.study_instance_uid, error=str(error))
+                images = [_without_prediction(image, f"the model's operating points: {error}") for image in images]
         unfinished = any(image.state in studies.UNFINISHED for image in study.images)
         return assess(
             study_instance_uid=study.identity.study_instance_uid,
             revision=study.revision,
             created_at=now.at,
             images=images,
-            policy=policy_for(self._settings, self._bundle(study.bundle), study.identity, study.calling_ae_title),
+            policy=policy,
             ordered=study.ordered_priority,
             earlier=study.earlier,
             unfinished_s=self._settings.study.max_open_s if unfinished else None,
             note=study.cause if study.cause.startswith("replayed") else "",
         )
 
+    def _analyse_stale(self, study: OpenStudy, now: clock.Moment) -> bool:
+        """Images that another model read than the newest one are read again: one result speaks with one voice."""
+        read = [image for image in study.images if image.prediction is not None]
+        stale = [
+            image.id for image in read if image.prediction and image.path and image.prediction.model != _voice(read)
+        ]
+        if not stale:
+            return False
+        with self._store.write() as connection:
+            return bool(images_store.analyse_again(connection, study.id, stale, actor=ACTOR, now=now))
+
     def _bundle(self, name: str | None) -> Bundle:
         wanted = name or self._settings.analysis.bundle
         if wanted not in self._bundles:
             self._bundles[wanted] = load_bundle(bundle_folder(wanted))
         return self._bundles[wanted]
-
-    @property
-    def bundles(self) -> Mapping[str, Bundle]:
-        """The bundles whose operating points were needed so far."""
-        return self._bundles
 
 
 def _mark_conflict(connection: Connection, study: OpenStudy, assessment: Assessment, now: clock.Moment) -> None:
@@ -173,6 +199,19 @@ def _mark_conflict(connection: Connection, study: OpenStudy, assessment: Assessm
 def _fact(image: ImageRecord) -> ImageFact:
     return ImageFact(
         outcome=ImageOutcome(image.sop_instance_uid, image.sop_class_uid, image.series_instance_uid, image.reason),
-        patient_key=image.patient_key,
+        patient=patient_of(image.patient_key),
         prediction=image.prediction,
     )
+
+
+def _voice(read: Sequence[ImageRecord]) -> ModelIdentity | None:
+    """The model that read the newest image."""
+    newest = read[-1].prediction
+    return newest.model if newest is not None else None
+
+
+def _without_prediction(image: ImageFact, why: str) -> ImageFact:
+    if image.prediction is None:
+        return image
+    reason = Reason(ReasonCode.PROCESSING_FAILED, why)
+    return replace(image, outcome=replace(image.outcome, reason=reason), prediction=None)

@@ -40,11 +40,26 @@ class FindingPolicy:
 
 
 @dataclass(frozen=True)
+class Patient:
+    """Whose film it is, as its header says. Two films without an identifier are told apart by name and birth date."""
+
+    identifier: str
+    name: str = ""
+    birth_date: str = ""
+
+    def differs_from(self, other: Patient) -> bool:
+        """True when both cannot be the same person's: an empty identifier is unknown, not another one."""
+        if self.identifier and other.identifier:
+            return self.identifier != other.identifier
+        return (self.name, self.birth_date) != (other.name, other.birth_date)
+
+
+@dataclass(frozen=True)
 class ImageFact:
     """What became of one image: exactly one of ``prediction`` and ``reason`` is set, neither while it is unfinished."""
 
     outcome: ImageOutcome
-    patient_key: str
+    patient: Patient
     prediction: Prediction | None = None
 
     @property
@@ -121,6 +136,8 @@ def assess(
     findings = _without_contradiction([_finding(label, analysed, policy, bool(failed)) for label in LABELS])
     notes += _image_notes(images)
     asked, causes, why = _raised(findings)
+    if failed and not causes:
+        why = f"incomplete: {why} in the {len(analysed)} of {len(images)} images that could be analysed"
     priority, why = _highest(asked, why, ordered, earlier)
     return Assessment(
         study_instance_uid=study_instance_uid,
@@ -161,11 +178,10 @@ def _study_reason(
 ) -> Reason | None:
     if not images:
         return Reason(ReasonCode.NO_IMAGE)
-    patients = {image.patient_key for image in images}
-    if len(patients) > 1:
+    if _several_patients([image.patient for image in images]):
         return Reason(
             ReasonCode.CONFLICTING_PATIENTS,
-            f"{len(patients)} patients under one Study Instance UID: correct the study in the archive, send it again",
+            "films of different patients under one Study Instance UID: correct the study in the archive, send it again",
         )
     if analysed:
         return None
@@ -180,6 +196,10 @@ def _study_reason(
             if reason.code is code:
                 return reason
     return reasons[0]
+
+
+def _several_patients(patients: Sequence[Patient]) -> bool:
+    return any(one.differs_from(other) for one in patients for other in patients)
 
 
 def _finding(

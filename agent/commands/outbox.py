@@ -32,13 +32,15 @@ def list_deliveries(
     limit: LimitOption = 200,
 ) -> None:
     """Deliveries, newest first."""
-    with opened(config) as (_, store):
+    with opened(config) as (settings, store):
         from firstread.agent.listing import delivery_object
         from firstread.agent.store import deliveries
         from firstread.agent.store.tables import DeliveryState
 
         if state and state not in set(DeliveryState):
             fail(f"--state {state!r} is unknown: use {', '.join(DeliveryState)}", WRONG_USE)
+        if destination is not None and settings.destination(destination) is None:
+            fail(f"no destination {destination!r} in the settings", WRONG_USE)
         states = [DeliveryState(state)] if state else []
         with store.read() as connection:
             rows = deliveries.listed(connection, destination=destination, states=states, limit=limit)
@@ -61,7 +63,12 @@ def retry(delivery: IdArgument, config: ConfigOption = None) -> None:
             done = deliveries.retry_now(connection, delivery, ACTOR, now)
             if done:
                 watch.clear_alarm(connection, f"delivery/{delivery}", actor=ACTOR, now=now)
-    _say(done, delivery, "is sent now", "it is being sent, was delivered or superseded, or is none")
+    _say(
+        done,
+        delivery,
+        "is sent now",
+        "it is being sent, was delivered, a newer revision took its place, or there is none of that number",
+    )
 
 
 @app.command()

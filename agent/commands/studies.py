@@ -263,6 +263,8 @@ def replay(
                 load_bundle(bundle_folder(bundle))
             except BundleError as error:
                 fail(str(error))
+            # The agent runs elsewhere: it gets a path that means the same there.
+            bundle = bundle if bundle == "reference" else str(bundle_folder(bundle).absolute())
         if study:
             with store.read() as connection:
                 rows = [_one(connection, name) for name in study]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, update
 from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
@@ -48,9 +48,7 @@ def any_due(connection: Connection, destination: str, *, on_hold: bool, now: Mom
         delivery.c.state == DeliveryState.PENDING,
         has_passed(delivery, "due", now),
     )
-    if on_hold:
-        query = query.where(delivery.c.released)
-    return connection.execute(query.limit(1)).first() is not None
+    return connection.execute(query.where(_may_leave(on_hold)).limit(1)).first() is not None
 
 
 def claim(
@@ -93,14 +91,13 @@ def claim(
             delivery.c.destination == destination,
             delivery.c.state == DeliveryState.PENDING,
             has_passed(delivery, "due", now),
+            _may_leave(on_hold),
             ~blocked,
         )
         .order_by(delivery.c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=delivery)
     )
-    if on_hold:
-        query = query.where(delivery.c.released)
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
@@ -245,12 +242,28 @@ def states_of(connection: Connection, study_id: int) -> list[str]:
 
 
 def retry_now(connection: Connection, delivery_id: int, actor: str, now: Moment) -> bool:
-    """pending | rejected | cancelled -> pending, due at once. False from any other state."""
+    """pending | rejected | cancelled -> pending, due at once, also past a hold. False from any other state.
+
+    Where a newer revision was made for the destination, an older one never follows it: then it is superseded, False.
+    """
+    newer = _newer_revision(connection, delivery_id)
+    if newer is not None:
+        values = {"state": DeliveryState.SUPERSEDED, "detail": f"by revision {newer}", "ended_at": now.at}
+        ended = (DeliveryState.PENDING, DeliveryState.REJECTED, DeliveryState.CANCELLED)
+        _by_hand(connection, delivery_id, ended, values, "delivery superseded", actor, now)
+        return False
     return _by_hand(
         connection,
         delivery_id,
         (DeliveryState.PENDING, DeliveryState.REJECTED, DeliveryState.CANCELLED),
-        {"state": DeliveryState.PENDING, "attempts": 0, "refusals": 0, "ended_at": None, **moment_values("due", now)},
+        {
+            "state": DeliveryState.PENDING,
+            "attempts": 0,
+            "refusals": 0,
+            "ended_at": None,
+            "released": True,
+            **moment_values("due", now),
+        },
         "delivery retried by hand",
         actor,
         now,
@@ -306,6 +319,24 @@ def release(connection: Connection, destination: str, *, send: bool, actor: str,
         else:
             cancel(connection, row.id, "dropped when the hold was released", actor, now)
     return len(rows)
+
+
+def _may_leave(on_hold: bool) -> ColumnElement[bool]:
+    """What a destination may get: on hold, what was released by hand; else, what was not kept back before either."""
+    return delivery.c.released if on_hold else or_(delivery.c.released, ~delivery.c.kept_back)
+
+
+def _newer_revision(connection: Connection, delivery_id: int) -> int | None:
+    asked, newer = delivery.alias("asked"), delivery.alias("newer")
+    found: int | None = connection.execute(
+        select(func.max(newer.c.revision)).where(
+            asked.c.id == delivery_id,
+            newer.c.study_id == asked.c.study_id,
+            newer.c.destination == asked.c.destination,
+            newer.c.revision > asked.c.revision,
+        )
+    ).scalar()
+    return found
 
 
 def _by_hand(

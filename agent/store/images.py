@@ -96,7 +96,7 @@ def file_again(connection: Connection, known: Row[Any], path: str, actor: str, n
     What failed for want of the file is looked at again, so that its study goes back to receiving.
     """
     values: dict[str, Any] = {"path": path}
-    failed = known.state == ImageState.NOT_ANALYSED
+    failed = known.state == ImageState.NOT_ANALYSED and bool(known.path)  # a purged film had its result
     if failed or known.state == ImageState.ANALYSING:
         values |= {
             "state": ImageState.WAITING, "attempts": 0, "lease_owner": None, "reason_code": None,
@@ -282,15 +282,20 @@ def free_leases(connection: Connection, *, dead_prefix: str | None, max_attempts
     return len(rows)
 
 
-def analyse_again(connection: Connection, study_id: int) -> int:
-    """analysed | not_analysed -> waiting, for a replay; answers how many images."""
-    return connection.execute(
+def analyse_again(
+    connection: Connection, study_id: int, image_ids: Sequence[int] | None = None, *, actor: str, now: Moment
+) -> int:
+    """analysed | not_analysed -> waiting, all images of a study or those named; answers how many."""
+    wanted = [
+        instance.c.study_id == study_id,
+        instance.c.current,
+        instance.c.state.in_((ImageState.ANALYSED, ImageState.NOT_ANALYSED)),
+    ]
+    if image_ids is not None:
+        wanted.append(instance.c.id.in_(image_ids))
+    count = connection.execute(
         update(instance)
-        .where(
-            instance.c.study_id == study_id,
-            instance.c.current,
-            instance.c.state.in_((ImageState.ANALYSED, ImageState.NOT_ANALYSED)),
-        )
+        .where(*wanted)
         .values(
             state=ImageState.WAITING,
             attempts=0,
@@ -302,6 +307,10 @@ def analyse_again(connection: Connection, study_id: int) -> int:
             lease_owner=None,
         )
     ).rowcount
+    if count:
+        connection.execute(update(study).where(study.c.id == study_id).values(changes=study.c.changes + 1))
+        events.record(connection, now, "analysed again", actor, study_id=study_id, images=count)
+    return count
 
 
 def _held(held: ImageClaim) -> tuple[Any, ...]:

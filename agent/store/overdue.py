@@ -73,7 +73,7 @@ def films_to_purge(connection: Connection, before: datetime, limit: int) -> list
             .where(
                 instance.c.received_at < before,
                 instance.c.path != PURGED,
-                instance.c.state.not_in((ImageState.WAITING, ImageState.ANALYSING)),
+                or_(~instance.c.current, instance.c.state.not_in((ImageState.WAITING, ImageState.ANALYSING))),
                 or_(instance.c.study_id.is_(None), (study.c.state != StudyState.RECEIVING) & ~pending),
             )
             .order_by(instance.c.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +43,15 @@ def commit(
     artifacts: Sequence[Artifact],
     *,
     sent: bool,
+    on_hold: Collection[str] = (),
     actor: str,
     now: Moment,
 ) -> bool:
-    """receiving -> analysed | not_analysed, with result and deliveries. False when the study changed meanwhile."""
+    """receiving -> analysed | not_analysed, with result and deliveries. False when the study changed meanwhile.
+
+    What waits of earlier revisions, at whatever destination and of whatever kind, is superseded by one that is sent.
+    ``on_hold``: destinations that keep theirs back until released.
+    """
     if not studies.end(connection, ready, assessment.reason, actor, now):
         return False
     result_id = _insert(
@@ -63,10 +68,11 @@ def commit(
         cause=ready.cause,
         sent=sent,
     )
+    if sent:
+        _supersede(connection, ready.id, assessment.revision, actor, now)
     for one in artifacts:
         artifact_id = add_artifact(connection, result_id, one)
         for destination in one.destinations:
-            _supersede(connection, ready.id, destination, one.kind, assessment.revision, actor, now)
             _insert(
                 connection,
                 delivery,
@@ -77,6 +83,7 @@ def commit(
                 destination=destination,
                 kind=one.kind,
                 state=DeliveryState.PENDING,
+                kept_back=destination in on_hold,
                 released=False,
                 attempts=0,
                 refusals=0,
@@ -130,6 +137,7 @@ def add_delivery(
         destination=destination,
         kind=kind,
         state=DeliveryState.PENDING,
+        kept_back=False,
         released=True,
         attempts=0,
         refusals=0,
@@ -160,14 +168,10 @@ def add_artifact(connection: Connection, result_id: int, one: Artifact) -> int:
     )
 
 
-def _supersede(
-    connection: Connection, study_id: int, destination: str, kind: str, revision: int, actor: str, now: Moment
-) -> None:
+def _supersede(connection: Connection, study_id: int, revision: int, actor: str, now: Moment) -> None:
     rows = connection.execute(
         select(delivery.c.id).where(
             delivery.c.study_id == study_id,
-            delivery.c.destination == destination,
-            delivery.c.kind == kind,
             delivery.c.revision < revision,
             delivery.c.state == DeliveryState.PENDING,
         )

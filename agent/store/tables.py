@@ -225,6 +225,7 @@ delivery = Table(
     Column("destination", String(128), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("state", String(16), nullable=False),
+    Column("kept_back", Boolean, nullable=False),
     Column("released", Boolean, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("refusals", Integer, nullable=False),

@@ -22,7 +22,11 @@ def health(facts: Overview, *, in_full: bool) -> tuple[int, dict[str, Any]]:
     ]
     started = {one.name for one in facts.roles}
     problems += [
-        {"what": f"role {name}", "words": "was not started", "remedy": f"firstread run --role {name}"}
+        {
+            "what": f"role {name}",
+            "words": "does not run",
+            "remedy": f"the supervisor starts it again, see the log; by itself: firstread run --role {name}",
+        }
         for name in EXPECTED
         if name not in started
     ]

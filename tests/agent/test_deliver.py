@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from sqlalchemy import select
 
@@ -40,7 +42,7 @@ class Script:
         pass
 
 
-def result_for(bench: Bench, study_uid: str, revision: int, now_s: float = 0.0) -> None:
+def result_for(bench: Bench, study_uid: str, revision: int, now_s: float = 0.0, on_hold: Sequence[str] = ()) -> None:
     """A study has a result whose message waits for the RIS."""
     import hashlib
 
@@ -56,7 +58,14 @@ def result_for(bench: Bench, study_uid: str, revision: int, now_s: float = 0.0) 
             studies.reopen(connection, row.id, "late", "test", moment(now_s))
         open_study = studies.load(connection, studies.find(connection, study_uid))
         assert results.commit(
-            connection, open_study, empty(study_uid, revision), [one], sent=True, actor="t", now=moment(now_s)
+            connection,
+            open_study,
+            empty(study_uid, revision),
+            [one],
+            sent=True,
+            on_hold=on_hold,
+            actor="t",
+            now=moment(now_s),
         )
 
 
@@ -211,6 +220,46 @@ def test_a_line_that_breaks_unexpectedly_is_a_retry(bench, monkeypatch):
     result_for(bench, "1.2.3", 1)
     assert worker(bench, Broken(), monkeypatch).send_next()
     assert states(bench) == [DeliveryState.PENDING]
+
+
+def test_an_older_revision_never_follows_a_newer_one_by_hand(bench, monkeypatch):
+    result_for(bench, "1.2.3", 1)
+    refusal = Outcome(Verdict.REJECTED, "AR/200", "no")
+    assert worker(bench, Script(refusal), monkeypatch).send_next()
+    result_for(bench, "1.2.3", 2)
+    line = Script()
+    sender = worker(bench, line, monkeypatch)
+    assert sender.send_next()
+    with bench.store.write() as connection:
+        older = deliveries.listed(connection)[-1]
+        assert not deliveries.retry_now(connection, older.id, "t", moment(1))
+    assert not sender.send_next()
+    assert line.sent == ["1.2.3/2"]
+    assert states(bench) == [DeliveryState.SUPERSEDED, DeliveryState.DELIVERED]
+
+
+def test_what_was_kept_back_stays_back_when_the_hold_is_taken_off(bench, monkeypatch):
+    result_for(bench, "1.2.3", 1, on_hold=["ris"])
+    line = Script()
+    sender = worker(bench, line, monkeypatch, hold=False)
+    assert not sender.send_next()
+    result_for(bench, "1.2.4", 1)
+    assert sender.send_next()
+    with bench.store.write() as connection:
+        assert deliveries.release(connection, "ris", send=True, actor="t", now=moment(0)) == 1
+    assert sender.send_next()
+    assert line.sent == ["1.2.4/1", "1.2.3/1"]
+
+
+def test_a_retry_by_hand_goes_past_a_hold(bench, monkeypatch):
+    result_for(bench, "1.2.3", 1, on_hold=["ris"])
+    line = Script()
+    sender = worker(bench, line, monkeypatch, hold=True)
+    assert not sender.send_next()
+    with bench.store.write() as connection:
+        (row,) = deliveries.listed(connection)
+        assert deliveries.retry_now(connection, row.id, "t", moment(0))
+    assert sender.send_next()
 
 
 def test_by_hand_retry_cancel_and_send_again_leave_only_the_states_they_may(bench, monkeypatch):

@@ -88,6 +88,20 @@ def test_a_late_presentation_state_is_kept_and_opens_nothing(bench):
     assert (of_study.state, of_study.revision) == (StudyState.ANALYSED, 1)
 
 
+def test_a_film_that_was_purged_can_be_sent_again_and_is_not_analysed_anew(bench):
+    bench.receive(sop="1.2.9")
+    end_studies(bench)
+    (kept,) = rows(bench, instance)
+    (bench.settings.spool / kept.path).unlink()
+    with bench.store.write() as connection:
+        connection.execute(instance.update().values(path="", preview_path=None))
+    assert bench.intake.take(bench.arrive(sop="1.2.9")) == SUCCESS
+    (again,) = rows(bench, instance)
+    assert (bench.settings.spool / again.path).is_file()
+    assert again.state == ImageState.ANALYSED
+    assert rows(bench, study)[0].revision == 1
+
+
 def test_our_own_heat_map_coming_back_is_taken_noted_and_never_analysed(bench):
     bench.receive()
     end_studies(bench)

@@ -189,9 +189,9 @@ def test_every_arrow_leaves_its_event(bench, at):
     with bench.store.write() as connection:
         studies.end(connection, one, None, "studies", moment(20))
         studies.reopen(connection, one.id, "replayed", "replay", moment(21))
-        images.analyse_again(connection, one.id)
+        images.analyse_again(connection, one.id, actor="replay", now=moment(21))
         kinds = [event.kind for event in events.of_study(connection, one.id)]
-    assert kinds == ["received", "claimed", "image analysed", "analysed", "reopened"]
+    assert kinds == ["received", "claimed", "image analysed", "analysed", "reopened", "analysed again"]
 
 
 def test_an_ordered_priority_is_kept_and_never_lowered(bench, at):

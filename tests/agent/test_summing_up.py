@@ -17,7 +17,7 @@ from firstread.agent.store.tables import DeliveryState, StudyState, artifact, de
 from firstread.agent.studies import SummingUp
 from firstread.integration.hl7.reported import parse_result
 from firstread.models.findings import ReasonCode
-from firstread.models.prediction import Priority, Reason
+from firstread.models.prediction import ModelIdentity, Priority, Reason
 from tests.agent.builders import Bench, moment
 from tests.models.tiny import make_tiny_bundle
 
@@ -152,6 +152,50 @@ def test_two_patients_under_one_study_are_not_analysed(bench):
     with bench.store.read() as connection:
         keys = [alarm.key.split("/")[0] for alarm in watch.alarms(connection)]
     assert "conflict" in keys
+
+
+def test_nothing_of_an_older_revision_waits_beside_a_newer_one_that_has_less(bench):
+    bench.receive()
+    analyse(bench, Effusion=0.8)
+    sum_up(bench)
+    bench.receive(PatientID="PH0002")
+    analyse(bench, Effusion=0.8)
+    sum_up(bench, 40)
+    states = {(d.revision, d.kind): d.state for d in rows(bench, delivery)}
+    assert states[1, "heatmap"] == DeliveryState.SUPERSEDED
+    assert (2, "heatmap") not in states
+
+
+def test_without_a_bundle_a_study_still_ends_with_a_reason_on_every_destination(tmp_path, monkeypatch):
+    made = Bench(tmp_path / "spool", bundle=tmp_path / "missing")
+    monkeypatch.setattr(clock, "now", lambda: moment(0))
+    summing_up = SummingUp(made.settings, made.store, ResultObjects(made.settings, made.store, made.site_uid))
+    made.receive()
+    monkeypatch.setattr(clock, "now", lambda: moment(400))
+    assert summing_up.run_once() == 1
+    assert last_assessment(made).reason.code is ReasonCode.PROCESSING_FAILED
+    assert {one.kind for one in rows(made, delivery)} == {"sr", "oru"}
+    made.store.close()
+
+
+def test_a_study_whose_bundle_is_gone_ends_without_speaking_of_findings(bench):
+    bench.receive()
+    analyse(bench, Effusion=0.99)
+    with bench.store.write() as connection:
+        connection.execute(studies.study.update().values(bundle="/nowhere"))
+    assert sum_up(bench) == 1
+    assert last_assessment(bench).reason.code is ReasonCode.PROCESSING_FAILED
+
+
+def test_a_late_image_read_by_another_model_has_the_older_ones_read_again(bench, monkeypatch):
+    bench.receive()
+    analyse(bench, Effusion=0.8)
+    sum_up(bench)
+    monkeypatch.setattr("tests.agent.builders.MODEL", ModelIdentity("test", "2", "1" * 64))
+    bench.receive()
+    analyse(bench, Effusion=0.1)
+    assert sum_up(bench, 40) == 0
+    assert [claim.sop_instance_uid for claim in bench.claim(moment(41))] == ["1.2.3.1.1"]
 
 
 def test_one_object_that_cannot_be_built_is_an_alarm_and_the_others_go_out(bench, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firstread.agent.triage import FindingPolicy, ImageFact, assess, looks_the_same
+from firstread.agent.triage import FindingPolicy, ImageFact, Patient, assess, looks_the_same
 from firstread.models.findings import LABELS, NO_FINDING, ReasonCode
 from firstread.models.prediction import Assessment, ImageOutcome, Priority, Reason
 from tests.agent.builders import predict
@@ -18,10 +18,10 @@ RULES = {"Pneumothorax": Priority.STAT, "Effusion": Priority.URGENT, "Pneumonia"
 POLICY = {label: FindingPolicy(0.6, RULES.get(label), label == "Mass") for label in LABELS}
 
 
-def film(number: int = 1, reason: Reason | None = None, key: str = "id:1", **probabilities: float) -> ImageFact:
+def film(number: int = 1, reason: Reason | None = None, key: str = "1", **probabilities: float) -> ImageFact:
     uid = f"1.2.3.1.{number}"
     prediction = None if reason else predict(uid, **probabilities)
-    return ImageFact(ImageOutcome(uid, "1.2", "1.3", reason), key, prediction)
+    return ImageFact(ImageOutcome(uid, "1.2", "1.3", reason), Patient(key, "DOE", "1960"), prediction)
 
 
 def judged(
@@ -69,7 +69,7 @@ def test_a_later_negative_revision_keeps_the_priority_of_an_earlier_one_and_says
 
 def test_a_revision_that_is_not_analysed_keeps_the_priority_too():
     first = judged(film(Pneumothorax=0.9))
-    second = judged(film(), film(2, key="id:2"), earlier=(first,))
+    second = judged(film(), film(2, key="2"), earlier=(first,))
     assert second.reason is not None and second.reason.code is ReasonCode.CONFLICTING_PATIENTS
     assert second.priority is Priority.STAT
 
@@ -118,10 +118,35 @@ def test_a_label_that_the_model_lacks_is_not_assessed_and_never_zero():
     image = film()
     probabilities = {label: 0.1 for label in LABELS if label != "Hernia"}
     image = ImageFact(
-        image.outcome, image.patient_key, type(image.prediction)("1", probabilities, {}, image.prediction.model)
+        image.outcome, image.patient, type(image.prediction)("1", probabilities, {}, image.prediction.model)
     )
     hernia = found(judged(image), "Hernia")
     assert hernia.probability is None and hernia.not_assessed == "not assessed by this model"
+
+
+def test_an_incomplete_study_never_gives_a_clean_negative_as_its_reason():
+    result = judged(film(1), film(2, Reason(ReasonCode.CANNOT_DECODE, "cut short")))
+    assert result.priority_reason == (
+        "incomplete: none of the assessed findings above threshold in the 1 of 2 images that could be analysed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "conflict"),
+    [
+        (Patient("1", "DOE", "1960"), Patient("", "DOE", "1960"), False),
+        (Patient("1", "DOE", "1960"), Patient("", "ROE", "1960"), True),
+        (Patient("1", "DOE", "1960"), Patient("1", "DOE JOHN", "1960"), False),
+        (Patient("1", "DOE", "1960"), Patient("2", "DOE", "1960"), True),
+        (Patient("", "DOE", "1960"), Patient("", "DOE", "1961"), True),
+    ],
+)
+def test_an_empty_identifier_is_unknown_and_not_another_patient(first, second, conflict):
+    images = [
+        ImageFact(ImageOutcome(str(n), "1.2", "1.3"), who, predict(str(n))) for n, who in enumerate((first, second))
+    ]
+    reason = judged(*images).reason
+    assert (reason is not None and reason.code is ReasonCode.CONFLICTING_PATIENTS) is conflict
 
 
 def test_a_study_without_images_says_so():
@@ -134,7 +159,7 @@ def test_the_reason_that_can_be_mended_speaks_for_a_study_with_several():
 
 
 def test_a_study_that_is_summed_up_while_an_image_is_unfinished_does_not_claim_no_finding():
-    waiting = ImageFact(ImageOutcome("1.9", "1.2", "1.3"), "id:1")
+    waiting = ImageFact(ImageOutcome("1.9", "1.2", "1.3"), Patient("1"))
     result = judged(film(1, No_Finding=0.9), waiting, unfinished_s=300)
     assert found(result, NO_FINDING).probability is None
     assert "analysis has not ended" in result.notes[0]

@@ -15,6 +15,7 @@ from firstread.agent import clock
 from firstread.agent.clock import Moment
 from firstread.agent.config import WORKLIST_DESTINATION, Settings
 from firstread.agent.evidence import freeze
+from firstread.agent.identify import patient_key, patient_of
 from firstread.agent.objects import ResultObjects
 from firstread.agent.spool import prepare
 from firstread.agent.store import deliveries, images, results, studies, watch
@@ -156,7 +157,7 @@ class Morning:
         self.count += 1
         with self.store.write() as connection:
             row = studies.find(connection, identity.study_instance_uid)
-            studies.touch(connection, row, identity, "a late image", "receive", self.at(minutes_ago))
+            studies.touch(connection, row, identity, "PACS", "a late image", "receive", self.at(minutes_ago))
             self._add_image(connection, identity, row.id, self.at(minutes_ago))
             ensure_entry(connection, identity, self.at(minutes_ago).at, new_film=True)
 
@@ -170,7 +171,7 @@ class Morning:
         dataset.save_as(path, enforce_file_format=True)
         stored = StoredInstance(
             sop_instance_uid=f"2.25.{99000 + self.count}", series_instance_uid="2.25.7", sop_class_uid=DX,
-            transfer_syntax_uid="1.2.840.10008.1.2.1", patient_key=identity.patient_id, is_image=True, path=place,
+            transfer_syntax_uid="1.2.840.10008.1.2.1", patient_key=patient_key(identity), is_image=True, path=place,
             size_bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), association={},
         )  # fmt: skip
         images.add(connection, stored, study_id, None, when)
@@ -212,7 +213,7 @@ class Morning:
         facts = [
             ImageFact(
                 ImageOutcome(one.sop_instance_uid, one.sop_class_uid, one.series_instance_uid, one.reason),
-                one.patient_key, one.prediction,
+                patient_of(one.patient_key), one.prediction,
             )
             for one in ready.images
         ]  # fmt: skip

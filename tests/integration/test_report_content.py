@@ -199,8 +199,8 @@ def test_a_negative_says_none_of_the_assessed_findings_and_what_that_is_not() ->
 def test_a_negative_with_labels_left_out_names_them() -> None:
     findings = (finding("Mass", None, not_assessed="not assessed by this model"), finding("Pneumonia", 0.2))
     summary = items(parsed(report(positive(findings=findings))), "121111")[0].TextValue
-    assert summary.startswith("The one assessed finding is not above its operating point.")
-    assert "Not assessed: mass." in summary
+    assert summary.startswith("Not assessed: mass.")
+    assert "The one assessed finding is not above its operating point." in summary
 
 
 def test_no_finding_is_never_present_beside_a_finding_that_is() -> None:

@@ -167,7 +167,8 @@ def _between_bands(film: Image.Image, finding: FindingResult, band: int) -> Imag
         headline += "  experimental"
     longer = headline
     if finding.threshold is not None:
-        longer += f"   operating point {wording.number(finding.threshold)}"
+        place = "operating point" if finding.present else "below its operating point"
+        longer += f"   {place} {wording.number(finding.threshold)}"
     _write(draw, (longer, headline), film.width, band, 0, (255, 255, 255))
     _write(draw, (WARNING,), film.width, band, band + film.height, (255, 210, 60))
     return picture

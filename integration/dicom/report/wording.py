@@ -93,9 +93,9 @@ def summary(assessment: Assessment) -> list[str]:
             for finding in present
         )
         sentences = [f"Above the operating point: {listed}."]
-    else:
-        sentences = [*_none_above(assessment), NOT_EXHAUSTIVE]
-    return [*sentences, *_left_out(assessment)]
+        return [*sentences, *_left_out(assessment)]
+    # What could not be read stands before a negative sentence, so that nobody stops reading at it.
+    return [*_left_out(assessment), *_none_above(assessment), NOT_EXHAUSTIVE]
 
 
 def _none_above(assessment: Assessment) -> list[str]:

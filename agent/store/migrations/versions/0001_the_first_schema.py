@@ -214,6 +214,7 @@ def upgrade() -> None:
         sa.Column("destination", sa.String(length=128), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("kept_back", sa.Boolean(), nullable=False),
         sa.Column("released", sa.Boolean(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("refusals", sa.Integer(), nullable=False),
