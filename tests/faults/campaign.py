@@ -38,7 +38,7 @@ GIVE_UP_S = 150.0
 
 
 class Campaign:
-    """Rounds on one rig; every round asks about all films so far."""
+    """Rounds on one rig; every round asks about all films so far, and says what it finds for the first time."""
 
     def __init__(self, rig: Rig, seed: int, patience: float) -> None:
         self._rig = rig
@@ -46,6 +46,7 @@ class Campaign:
         self._seed = seed
         self._films: list[Sent] = []
         self._recoveries: list[tuple[Fault, Recovery]] = []
+        self._known: set[str] = set()
         self._unmet: list[str] = []
         self._lock = threading.Lock()
         self._crash = threading.Lock()
@@ -69,7 +70,8 @@ class Campaign:
         all_sent = time.monotonic()
         left = self._drain(all_sent)
         drained_s = time.monotonic() - max(healed, all_sent)
-        found = oracle.findings(self._rig, self._films)
+        found = [one for one in oracle.findings(self._rig, self._films) if one not in self._known]
+        self._known.update(found)
         if drained_s > self._drained_s:
             found.append(
                 f"the queues were not empty {self._drained_s:.0f} s after all had healed: {left or round(drained_s, 1)}"
