@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, create_engine, event, or_
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from firstread.agent.clock import Moment
 from firstread.agent.store.errors import StoreBusy as StoreBusy
@@ -142,6 +142,11 @@ def _plain_errors() -> Iterator[None]:
     except DBAPIError as error:
         if "does not exist" in str(error.orig) and "relation" in str(error.orig):
             raise StoreError("the database has no tables yet: run `firstread db upgrade`") from error
+        if type(error) is DatabaseError:  # none of its kinds: SQLite says so of a file that is damaged
+            raise StoreError(
+                f"the database cannot be used: {error.orig}; stop the agent, keep the file, "
+                "and put the newest copy of it in its place"
+            ) from error
         raise
 
 
