@@ -158,8 +158,8 @@ def write_card(
         " held-out films without them and 2 % of those with No Finding, real and phantom alike; that of No Finding"
         " is passed by at most 10 % of the held-out films with a finding. Weights are stored in float16, which moved"
         f" no probability by more than {halving:.1e}. Calibration and operating points were chosen on the"
-        " held-out films that sensitivity and specificity above are counted on, which flatters these two a little; AUROC does not"
-        " depend on either.",
+        " held-out films that sensitivity and specificity above are counted on, which flatters these two a little;"
+        " AUROC does not depend on either.",
         "",
         "## Known failures",
         "",
