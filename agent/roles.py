@@ -54,6 +54,7 @@ def run_role(role: str, settings: Settings, listening: socket.socket | None = No
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     else:
         signal.signal(signal.SIGINT, lambda *_: stop.set())
+    _end_with_supervisor(stop)
     load_libraries(role)
     store = Store(settings.database_url)
     work: dict[str, Callable[[], None]] = {
@@ -68,6 +69,28 @@ def run_role(role: str, settings: Settings, listening: socket.socket | None = No
     finally:
         store.close()
     log.info("stopped")
+
+
+def _end_with_supervisor(stop: threading.Event) -> None:
+    """Ends a role whose supervisor is gone. The signal that the kernel sends then does not reach every role: not one
+    that had not asked for it yet, nor surely one that was frozen at that moment."""
+    supervisor = int(os.environ.get("FIRSTREAD_SUPERVISED") or 0)
+    if not supervisor:
+        return
+
+    def look() -> None:
+        while not stop.wait(1.0):
+            if os.getppid() != supervisor:
+                log.warning("the supervisor is gone; this role ends")
+                stop.set()
+
+    threading.Thread(target=look, name="supervisor-watch", daemon=True).start()
+
+
+def _wait_for(stop: threading.Event) -> None:
+    """Wakes every second: Python sees a signal that another thread took only when the main thread runs."""
+    while not stop.wait(1.0):
+        pass
 
 
 class _Beat:
@@ -115,7 +138,7 @@ def _receive(settings: Settings, store: Store, stop: threading.Event, listening:
     log.info("receiving", ae_title=dicom.ae_title, port=dicom.port)
     schedule = Schedule("receive", {"beat": beat, "admission": admission.look})
     schedule.start()
-    stop.wait()
+    _wait_for(stop)
     receiver.stop(GRACE_S)
     schedule.stop()
 
@@ -183,7 +206,7 @@ def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
         },
     )
     schedule.start()
-    stop.wait()
+    _wait_for(stop)
     schedule.stop()
 
 
@@ -197,7 +220,7 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     deliverer.start(stop)
     schedule = Schedule("deliver", {"beat": beat, "due deliveries": deliverer.wake})
     schedule.start()
-    stop.wait()
+    _wait_for(stop)
     schedule.stop()
     deliverer.wake()
     deliverer.join(GRACE_S)

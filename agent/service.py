@@ -28,6 +28,7 @@ log = structlog.get_logger()
 STOP_S = 25.0
 """What is not down by then is killed; the whole stop stays under 30 s."""
 
+SETTLE_AGAIN_S = 1.0
 LONGEST_PAUSE_S = 30.0
 STEADY_S = 30.0
 """A role that lived so long may be started again at once."""
@@ -62,6 +63,8 @@ class Supervisor:
         self._config_file = config_file
         self._stop = threading.Event()
         self._roles = [_Role(name) for name in ROLES]
+        self._dead: list[tuple[str, int, int]] = []
+        self._settle_at = 0.0
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises SpoolInUse, SpoolUnusable, PortInUse or StoreError when it cannot begin."""
@@ -116,9 +119,10 @@ class Supervisor:
                 rest_at = now
             for role in self._roles:
                 if role.process is not None and role.process.poll() is not None:
-                    self._died(role, role.process, book, now)
+                    self._died(role, role.process, now)
                 if role.process is None and now >= role.start_at and (role.name in FIRST or now >= rest_at):
                     self._start(role, listening)
+            self._settle(book, now)
             self._stop.wait(0.1)
 
     def _start(self, role: _Role, listening: socket.socket, gate: int | None = None) -> None:
@@ -135,22 +139,32 @@ class Supervisor:
         role.process = subprocess.Popen(
             command,
             pass_fds=inherited,
-            env={**os.environ, "FIRSTREAD_SUPERVISED": "1"},
+            env={**os.environ, "FIRSTREAD_SUPERVISED": str(os.getpid())},
             preexec_fn=_die_with_parent,
         )
         role.started = clock.boot_seconds()
         log.info("role started", name=role.name, process=role.process.pid)
 
-    def _died(self, role: _Role, process: subprocess.Popen[bytes], book: RoleBook, now: float) -> None:
+    def _died(self, role: _Role, process: subprocess.Popen[bytes], now: float) -> None:
         lived = now - role.started
         role.pause_s = 0.0 if lived > STEADY_S else min(LONGEST_PAUSE_S, max(0.2, role.pause_s * 2))
         role.start_at = now + role.pause_s
         role.process = None
         log.error("role died", name=role.name, exit_code=process.returncode, lived_s=round(lived, 1))
-        try:
-            book.died(role.name, process.pid, process.returncode)
-        except Exception:
-            log.exception("the leases of a dead role were not freed; they end by themselves", name=role.name)
+        self._dead.append((role.name, process.pid, process.returncode))
+        self._settle_at = now
+
+    def _settle(self, book: RoleBook, now: float) -> None:
+        """Writes down who died and frees what they held; what the database does not take now is tried again."""
+        while self._dead and now >= self._settle_at:
+            name, process, exit_code = self._dead[0]
+            try:
+                book.died(name, process, exit_code)
+            except Exception:
+                log.exception("what a dead role held is not free yet; it is tried again", name=name)
+                self._settle_at = now + SETTLE_AGAIN_S
+                return
+            del self._dead[0]
 
     def _stop_all(self, book: RoleBook | None) -> None:
         living = [role.process for role in self._roles if role.process is not None and role.process.poll() is None]

@@ -87,7 +87,10 @@ class Store:
 
 def _take_lock(path: Path, timeout_s: float) -> int:
     """A descriptor that holds the lock until it is closed. Raises StoreBusy where its holder is stuck."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"the database cannot be locked ({error.strerror}): make {path} writable") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return descriptor

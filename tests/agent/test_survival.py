@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from firstread.agent import clock, deliver
 from firstread.agent.objects import ResultObjects
+from firstread.agent.service import Supervisor
 from firstread.agent.store import events, images, studies
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.store.tables import DeliveryState, delivery, result, study
@@ -194,3 +195,33 @@ def test_many_writers_at_once_all_come_to_write(bench: Bench) -> None:
         assert len(events.newest(connection, "test", 1000)) == 90
     for store in stores:
         store.close()
+
+
+def test_a_lock_that_cannot_be_opened_is_an_error_of_the_store(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object) -> int:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("firstread.agent.store.engine.os.open", read_only)
+    with pytest.raises(StoreError, match="make .* writable"), bench.store.write():
+        raise AssertionError("nothing can be written")
+
+
+def test_what_a_dead_role_held_is_freed_as_soon_as_the_database_takes_it(bench: Bench) -> None:
+    class Book:
+        def __init__(self) -> None:
+            self.failures = 2
+            self.settled: list[str] = []
+
+        def died(self, name: str, process: int, exit_code: int) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise StoreBusy("held")
+            self.settled.append(name)
+
+    supervisor, book = Supervisor(bench.settings, None), Book()
+    supervisor._dead += [("analyse", 1, -9), ("deliver", 2, -9)]
+    for now in (0.0, 0.5, 1.1, 1.5):
+        supervisor._settle(book, now)  # type: ignore[arg-type]
+        assert book.settled == []
+    supervisor._settle(book, 2.2)  # type: ignore[arg-type]
+    assert book.settled == ["analyse", "deliver"]

@@ -72,6 +72,8 @@ class Campaign:
         drained_s = time.monotonic() - max(healed, all_sent)
         found = [one for one in oracle.findings(self._rig, self._films) if one not in self._known]
         self._known.update(found)
+        if not self._until(lambda: not self._rig.orphans(), 40.0):
+            found.append(f"roles outlive their supervisor: {self._rig.orphans()}")
         if drained_s > self._drained_s:
             found.append(
                 f"the queues were not empty {self._drained_s:.0f} s after all had healed: {left or round(drained_s, 1)}"
@@ -232,8 +234,8 @@ class Campaign:
         with self._rig.hold_database():
             time.sleep(fault.detail["seconds"])
 
-    def _until(self, holds: Callable[[], bool]) -> bool:
-        deadline = time.monotonic() + 8.0
+    def _until(self, holds: Callable[[], bool], seconds: float = 8.0) -> bool:
+        deadline = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > deadline:
                 return False

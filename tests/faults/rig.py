@@ -132,6 +132,18 @@ class Rig:
                 return process
         return None
 
+    def orphans(self) -> list[str]:
+        """Roles of this agent that its supervisor has not started."""
+        assert self.agent.process is not None
+        found = []
+        for process in psutil.process_iter():
+            with psutil_gone(), suppress(psutil.AccessDenied):
+                command = process.cmdline()
+                ours = str(self.agent.config) in command and "firstread.agent.role_process" in command
+                if ours and process.ppid() != self.agent.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(" ".join(command[3:4]) + f" {process.pid}")
+        return found
+
     def kill_supervisor(self) -> None:
         """SIGKILL to the supervisor alone; its roles end by themselves."""
         assert self.agent.process is not None
