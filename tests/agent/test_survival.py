@@ -202,7 +202,7 @@ def test_a_lock_that_cannot_be_opened_is_an_error_of_the_store(bench: Bench, mon
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("firstread.agent.store.engine.os.open", read_only)
-    with pytest.raises(StoreError, match="make .* writable"), bench.store.write():
+    with pytest.raises(StoreError, match=r"make .* writable"), bench.store.write():
         raise AssertionError("nothing can be written")
 
 
