@@ -1,7 +1,8 @@
-"""What the pages name is there: files, commands, settings, metrics."""
+"""What the pages name is there: files, commands, settings, metrics; and what programs may read is named."""
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,28 @@ def test_every_metric_that_the_guide_names_is_served() -> None:
     for word in quoted(ROOT / "docs" / "administrator.md"):
         for metric in re.findall(r"firstread_[a-z_]+", word):
             assert f'"{metric}"' in source, metric
+
+
+def keys_of(source: Path) -> set[str]:
+    """The keys of every dictionary that a module writes out."""
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    found = {key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys}
+    return {key.value for key in found if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+
+
+@pytest.mark.parametrize("module", ["listing.py", "commands/alarms.py", "commands/reading.py"])
+def test_the_guide_names_every_field_that_json_has(module: str) -> None:
+    fields = keys_of(ROOT / "agent" / module)
+    assert len(fields) > 5
+    missing = fields - set(quoted(ROOT / "docs" / "administrator.md"))
+    assert not missing, f"docs/administrator.md does not say what {sorted(missing)} are"
+
+
+def test_the_guide_names_every_command() -> None:
+    guide = (ROOT / "docs" / "administrator.md").read_text(encoding="utf-8")
+    for name in filter(None, commands()):
+        *group, last = name.split()
+        assert f"`firstread {name}" in guide or (group and f"`{last}`" in guide), name
 
 
 def test_readme_names_no_set_up_but_the_two_commands() -> None:
