@@ -6,8 +6,7 @@ import ssl
 from pathlib import Path
 
 from firstread.agent.config import DicomDestination, Hl7Destination, Settings, load_settings
-from firstread.agent.config_wire import hl7_mapping, judgements
-from firstread.agent.wire_settings import receive_settings, tls_context
+from firstread.agent.config_wire import hl7_mapping, judgements, receive_settings, tls_context
 from firstread.integration.dicom.received import ReceiveSettings
 from firstread.integration.hl7.acknowledge import AckKind
 from firstread.integration.hl7.mapping import Hl7Mapping
