@@ -51,6 +51,15 @@ class Campaign:
         self._lock = threading.Lock()
         self._crash = threading.Lock()
 
+    def warm_up(self) -> None:
+        """One study goes through before anything is broken: what is measured is coming back, not the first start."""
+        films = Films(Random(f"{self._seed}/warm-up"))
+        self._films.append(films.film(films.uid()))
+        Scanner(self._rig.agent.dicom_port, self._films).run()
+        left = self._drain(time.monotonic())
+        if left:
+            raise AssertionError(f"the agent does not work even when nothing is broken: {left}")
+
     def play(self, number: int) -> dict[str, Any]:
         """One round; what it drew, measured and found."""
         plan = draw(self._seed, number)
@@ -276,6 +285,7 @@ def run(
     try:
         rig.start()
         campaign = Campaign(rig, seed, patience)
+        campaign.warm_up()
         for number in rounds:
             one = campaign.play(number)
             played.append(one)
