@@ -108,7 +108,9 @@ def release(
             names = ", ".join(one.name for one in settings.all_destinations)
             fail(f"no destination {destination!r}: the settings name {names or 'none'}", WRONG_USE)
         with store.write() as connection:
-            count = deliveries.release(connection, known.name, send=not drop, actor=ACTOR, now=clock.now())
+            count = deliveries.release(
+                connection, known.name, on_hold=known.hold, send=not drop, actor=ACTOR, now=clock.now()
+            )
     typer.echo(f"{count} deliveries to {known.name} {'dropped' if drop else 'released'}")
 
 

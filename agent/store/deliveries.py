@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, not_, or_, select, update
 from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
@@ -48,7 +48,7 @@ def any_due(connection: Connection, destination: str, *, on_hold: bool, now: Mom
         delivery.c.state == DeliveryState.PENDING,
         has_passed(delivery, "due", now),
     )
-    return connection.execute(query.where(_may_leave(on_hold)).limit(1)).first() is not None
+    return connection.execute(query.where(may_leave(on_hold)).limit(1)).first() is not None
 
 
 def claim(
@@ -91,7 +91,7 @@ def claim(
             delivery.c.destination == destination,
             delivery.c.state == DeliveryState.PENDING,
             has_passed(delivery, "due", now),
-            _may_leave(on_hold),
+            may_leave(on_hold),
             ~blocked,
         )
         .order_by(delivery.c.id)
@@ -250,7 +250,7 @@ def retry_now(connection: Connection, delivery_id: int, actor: str, now: Moment)
     if newer is not None:
         values = {"state": DeliveryState.SUPERSEDED, "detail": f"by revision {newer}", "ended_at": now.at}
         ended = (DeliveryState.PENDING, DeliveryState.REJECTED, DeliveryState.CANCELLED)
-        _by_hand(connection, delivery_id, ended, values, "delivery superseded", actor, now)
+        _by_hand(connection, delivery_id, ended, values, "delivery superseded", actor, now, by_revision=newer)
         return False
     return _by_hand(
         connection,
@@ -303,13 +303,13 @@ def cancel(connection: Connection, delivery_id: int, why: str, actor: str, now: 
     )
 
 
-def release(connection: Connection, destination: str, *, send: bool, actor: str, now: Moment) -> int:
-    """What a destination on hold kept back is sent, or dropped (cancelled); answers how many."""
+def release(connection: Connection, destination: str, *, on_hold: bool, send: bool, actor: str, now: Moment) -> int:
+    """What a hold kept back is sent, or dropped (cancelled); answers how many. What merely waits is left alone."""
     rows = connection.execute(
         select(delivery.c.id).where(
             delivery.c.destination == destination,
             delivery.c.state == DeliveryState.PENDING,
-            ~delivery.c.released,
+            not_(may_leave(on_hold)),
         )
     ).all()
     for row in rows:
@@ -321,7 +321,7 @@ def release(connection: Connection, destination: str, *, send: bool, actor: str,
     return len(rows)
 
 
-def _may_leave(on_hold: bool) -> ColumnElement[bool]:
+def may_leave(on_hold: bool) -> ColumnElement[bool]:
     """What a destination may get: on hold, what was released by hand; else, what was not kept back before either."""
     return delivery.c.released if on_hold else or_(delivery.c.released, ~delivery.c.kept_back)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, not_, select
 
 from firstread.agent.clock import Moment
 from firstread.agent.store import events, watch
+from firstread.agent.store.deliveries import may_leave
 from firstread.agent.store.events import Event
 from firstread.agent.store.tables import (
     DeliveryState,
@@ -256,11 +257,9 @@ def _destination(
 ) -> DestinationFacts:
     mine = delivery.c.destination == name
     pending = (mine, delivery.c.state == DeliveryState.PENDING)
-    kept_back = 0
-    if on_hold:
-        query = select(func.count()).select_from(delivery).where(*pending, ~delivery.c.released)
-        kept_back = int(connection.execute(query).scalar() or 0)
-    sendable = (*pending, delivery.c.released) if on_hold else pending
+    query = select(func.count()).select_from(delivery).where(*pending, not_(may_leave(on_hold)))
+    kept_back = int(connection.execute(query).scalar() or 0)
+    sendable = (*pending, may_leave(on_hold))
     oldest = connection.execute(select(func.min(delivery.c.created_at)).where(*sendable)).scalar()
     failing = connection.execute(
         select(delivery.c.created_at, delivery.c.status, delivery.c.detail)

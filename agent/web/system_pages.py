@@ -115,7 +115,12 @@ class SystemPages:
             return self._desk.message(request, "No such destination", "The settings do not name it.", 404)
         with self._desk.store.write() as connection:
             deliveries.release(
-                connection, destination.name, send=True, actor=self._desk.actor(request), now=clock.now()
+                connection,
+                destination.name,
+                on_hold=destination.hold,
+                send=True,
+                actor=self._desk.actor(request),
+                now=clock.now(),
             )
         return RedirectResponse("/system", 303)
 

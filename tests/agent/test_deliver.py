@@ -178,12 +178,12 @@ def test_a_destination_on_hold_keeps_back_until_released_and_then_sends_or_drops
     sender = worker(bench, line, monkeypatch, hold=True)
     assert not sender.send_next()
     with bench.store.write() as connection:
-        assert deliveries.release(connection, "ris", send=True, actor="t", now=moment(1)) == 1
+        assert deliveries.release(connection, "ris", on_hold=True, send=True, actor="t", now=moment(1)) == 1
     bench.set_clock(2)
     assert sender.send_next() and line.sent == ["1.2.3/1"]
     result_for(bench, "1.2.4", 1)
     with bench.store.write() as connection:
-        assert deliveries.release(connection, "ris", send=False, actor="t", now=moment(3)) == 1
+        assert deliveries.release(connection, "ris", on_hold=True, send=False, actor="t", now=moment(3)) == 1
     assert states(bench) == [DeliveryState.DELIVERED, DeliveryState.CANCELLED]
 
 
@@ -245,10 +245,12 @@ def test_what_was_kept_back_stays_back_when_the_hold_is_taken_off(bench, monkeyp
     assert not sender.send_next()
     result_for(bench, "1.2.4", 1)
     assert sender.send_next()
+    result_for(bench, "1.2.5", 1)  # it merely waits: no release is meant for it
     with bench.store.write() as connection:
-        assert deliveries.release(connection, "ris", send=True, actor="t", now=moment(0)) == 1
+        assert deliveries.release(connection, "ris", on_hold=False, send=True, actor="t", now=moment(0)) == 1
     assert sender.send_next()
     assert line.sent == ["1.2.4/1", "1.2.3/1"]
+    assert states(bench)[2] == DeliveryState.PENDING
 
 
 def test_a_retry_by_hand_goes_past_a_hold(bench, monkeypatch):
