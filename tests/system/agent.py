@@ -116,8 +116,10 @@ class Agent:
 
     def health(self) -> dict[str, Any]:
         """What /health says."""
-        answer: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self.web_port}/health", timeout=30).json()
-        return answer
+        answer = httpx.get(f"http://127.0.0.1:{self.web_port}/health", timeout=30)
+        assert answer.headers["content-type"].startswith("application/json"), answer.text + self.log.read_text()[-3000:]
+        found: dict[str, Any] = answer.json()
+        return found
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 60) -> int:
         """Asks the agent to end, and answers with its exit code."""
