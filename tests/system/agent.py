@@ -20,9 +20,12 @@ import tomli_w
 
 from firstread.agent.config import Settings, load_settings
 from firstread.agent.listing import delivery_object, trail_object
+from firstread.agent.models_at_hand import bundle_folder
 from firstread.agent.store import deliveries, events, studies, watch
 from firstread.agent.store.engine import Store, StoreError
 from firstread.agent.store.studies import StudyFilter
+from firstread.models import engine_choice
+from firstread.models.bundle import BundleError, load_bundle
 from tests.peers import free_port
 
 PATIENCE_S = 90.0
@@ -89,6 +92,7 @@ class Agent:
 
     def start(self, *arguments: str, ready: bool = True) -> Agent:
         """Runs ``firstread run``; with ``ready`` until associations are accepted."""
+        self._choose_engine()
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "firstread.agent.cli", "run", "-c", str(self.config), *arguments],
@@ -102,6 +106,18 @@ class Agent:
             wait_for(lambda: self.ready or self._ended(), "the agent is ready")
             assert self.ready, self.log.read_text()[-3000:]
         return self
+
+    def _choose_engine(self) -> None:
+        """Remembers an engine as if all had been measured here: else every fresh agent does that, for many seconds."""
+        settings = self.settings
+        try:
+            bundle = load_bundle(bundle_folder(settings.analysis.bundle))
+        except BundleError:
+            return
+        cache = settings.spool / "engines"
+        cache.mkdir(parents=True, exist_ok=True)
+        chosen = engine_choice._file(bundle, cache, settings.analysis.threads)
+        chosen.write_text(json.dumps([{"name": "cpu/onnxruntime", "images_per_s": 10.0}]), encoding="utf-8")
 
     def _ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
