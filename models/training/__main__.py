@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from firstread.models.bundle import Bundle, BundleError
+from firstread.models.data.film import FilmSet
 from firstread.models.findings import LABELS, NO_FINDING
 from firstread.models.network import load_state
 from firstread.models.phantoms import draw as draw_phantom
@@ -23,7 +24,7 @@ from firstread.models.phantoms import random_spec
 from firstread.models.training.calibrate import calibrate, operating_points, probabilities
 from firstread.models.training.card import figures_table, measure, write_card
 from firstread.models.training.course import Outcome, run_course
-from firstread.models.training.dataset import FilmSet, TrainingDataError, draw_phantoms, read_nih
+from firstread.models.training.dataset import TrainingDataError, draw_phantoms, read_nih
 from firstread.models.training.evaluate import logits_of
 from firstread.models.training.make_bundle import Ingredients, halve, write_bundle
 from firstread.models.training.recipe import Recipe, load_recipe

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from firstread.models.bundle import Calibration
+from firstread.models.data.film import Film
 from firstread.models.findings import NO_FINDING
 from firstread.models.training.calibrate import Scored
-from firstread.models.training.dataset import Film
 from firstread.models.training.evaluate import Figure, auroc_figure, matched_figure, matched_pairs
 
 FEWEST = 20

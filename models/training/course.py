@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.torch import load_file, save_file
 
+from firstread.models.data.film import Film, FilmSet, concatenate, fold_of
 from firstread.models.findings import LABELS
 from firstread.models.network import ChestNetwork, load_state
 from firstread.models.training.calibrate import Scored
-from firstread.models.training.dataset import Film, FilmSet, concatenate, draw_phantoms, fold_of
+from firstread.models.training.dataset import draw_phantoms
 from firstread.models.training.evaluate import logits_of
 from firstread.models.training.recipe import Recipe
 from firstread.models.training.train import State, network_of, train

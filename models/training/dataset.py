@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from firstread.models.data.film import DataError, Film, FilmSet
 from firstread.models.findings import LABELS, NO_FINDING, PATHOLOGIES
 from firstread.models.prediction import Box
 
@@ -28,59 +28,8 @@ TEACHES: Mapping[str, str] = {"Consolidation": "Pneumonia"}
 would learn to tell phantoms from films."""
 
 
-class TrainingDataError(Exception):
-    """A table or an image cannot be learned from; the message names file and row and says what to do."""
-
-
-@dataclass(frozen=True)
-class Film:
-    """One film of the training material.
-
-    ``key``: names the film; ``patient``: no patient's films are ever on both sides of a split.
-    ``target``, ``known``: per label [15] 0 or 1, and whether that is known at all.
-    ``view``: AP, PA or empty. ``boxes``: where a label's lesion lies, in stored pixels, if that is known.
-    ``nuisances``: how the film was made, in numbers, for judging (never an input).
-    """
-
-    key: str
-    patient: str
-    target: npt.NDArray[np.float32]
-    known: npt.NDArray[np.float32]
-    phantom: bool
-    view: str = ""
-    boxes: Mapping[str, Box] = field(default_factory=dict)
-    nuisances: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FilmSet:
-    """Films and their pixels: uint8 [N, R, R], bone bright, area-averaged from the whole film."""
-
-    films: tuple[Film, ...]
-    pixels: npt.NDArray[np.uint8]
-
-    def subset(self, indices: Sequence[int]) -> FilmSet:
-        """The films at ``indices``, in that order."""
-        return FilmSet(tuple(self.films[i] for i in indices), self.pixels[list(indices)])
-
-    def __len__(self) -> int:
-        return len(self.films)
-
-    def image(self, index: int) -> npt.NDArray[np.float32]:
-        """One film [R, R] in [0, 1]."""
-        return np.asarray(self.pixels[index], np.float32) / np.float32(255)
-
-
-def concatenate(sets: Sequence[FilmSet]) -> FilmSet:
-    """One set of several."""
-    films = tuple(film for part in sets for film in part.films)
-    return FilmSet(films, np.concatenate([part.pixels for part in sets]))
-
-
-def fold_of(patient: str, folds: int, salt: str = "firstread") -> int:
-    """The fold in which a patient's films are held out: a hash, so that it never depends on order or on others."""
-    digest = hashlib.sha256(f"{salt}:{patient}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") % folds
+class TrainingDataError(DataError):
+    """A training cannot begin or go on; the message says why and what to do."""
 
 
 def read_nih(table: Path, images: Path, side: int) -> FilmSet:

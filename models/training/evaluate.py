@@ -11,9 +11,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
+from firstread.models.data.film import Film, FilmSet
 from firstread.models.network import ChestNetwork
 from firstread.models.preprocess import Preprocessing, prepare
-from firstread.models.training.dataset import Film, FilmSet
 
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from firstread.models.architecture import Architecture
+from firstread.models.data.film import FilmSet
 from firstread.models.findings import LABELS
 from firstread.models.network import ChestNetwork, load_state, state_of
 from firstread.models.prediction import Box
 from firstread.models.preprocess import place, prepare
 from firstread.models.training.augment import vary
-from firstread.models.training.dataset import FilmSet, TrainingDataError
+from firstread.models.training.dataset import TrainingDataError
 from firstread.models.training.recipe import Recipe, Stage
 
 State = dict[str, Tensor]

@@ -11,19 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from firstread.models.data.film import FilmSet, fold_of
 from firstread.models.findings import LABELS, NO_FINDING
 from firstread.models.network import load_state
 from firstread.models.preprocess import Preprocessing
 from firstread.models.training import train as training
 from firstread.models.training.augment import Augmentation, vary
-from firstread.models.training.dataset import (
-    FilmSet,
-    TrainingDataError,
-    draw_phantoms,
-    fold_of,
-    phantom_film,
-    read_nih,
-)
+from firstread.models.training.dataset import TrainingDataError, draw_phantoms, phantom_film, read_nih
 from firstread.models.training.evaluate import auroc, logits_of
 from firstread.models.training.recipe import Recipe, Stage, load_recipe
 

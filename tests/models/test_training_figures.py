@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from firstread.models.data.film import Film
 from firstread.models.findings import LABELS, NO_FINDING
 from firstread.models.training.calibrate import Scored, calibrate, operating_points, platt, probabilities
-from firstread.models.training.dataset import Film
 from firstread.models.training.evaluate import auroc, auroc_figure, matched_figure, matched_pairs
 
 RNG = np.random.default_rng(11)
