@@ -114,13 +114,13 @@ def fit_labels(method: str, log_odds: Numbers, target: Flags, rows: Flags, fewes
 def chosen_methods(
     log_odds: Numbers, target: Flags, rows: Flags, fold: npt.NDArray[np.int64], methods: Sequence[str] = METHODS
 ) -> dict[int, tuple[str, Mapping[str, float]]]:
-    """The method of each column that has films enough, with every method's cross-validated log loss.
+    """The method of each column that has films of both kinds, with every method's cross-validated log loss.
 
     ``fold``: [N] the part in which a film is held out; no patient's films in two parts. A method that takes more from
     the films is chosen only where its loss is smaller by more than one standard error: a bundle is changed for a
-    reason, never for chance. Columns without films enough are absent.
+    reason, never for chance. Other columns are absent.
     """
-    able = sorted(fit_labels(KEEP, log_odds, target, rows))
+    able = sorted(fit_labels(KEEP, log_odds, target, rows, fewest=1))
     losses = {name: held_out_loss(name, log_odds, target, rows, fold) for name in (KEEP, *methods)}
     outcome: dict[int, tuple[str, Mapping[str, float]]] = {}
     for column in able:
