@@ -20,9 +20,10 @@ from firstread.models.data.film import DataError, Film
 from firstread.models.engine import open_engine, processor_threads
 from firstread.models.findings import ReasonCode
 from firstread.models.prediction import Reason
-from firstread.models.preprocess import FloatImage, Placement, Preprocessing, place, prepare
+from firstread.models.preprocess import Placement, Preprocessing, place, prepare
 from firstread.models.radiograph import UnreadableRadiograph, read_header, read_radiograph
 
+FloatImage = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 
 LONGEST_SIDE = 1024
@@ -84,7 +85,7 @@ def score(
     maps: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
-    """Score films with a bundle.
+    """Score films with a bundle; a network that takes metadata is told the film's age, sex and view.
 
     ``threads``: of the engine, all cores by default. ``workers``: processes that read and prepare films, as many as
     ``threads`` by default, 0 for this process. ``transform``: applied to the upright film [rows, columns] in [0, 1]
@@ -101,7 +102,7 @@ def score(
         raise DataError("there are no films to score: check the table and the folder of images")
     engine = open_engine(bundle, device, threads=threads)
     labels, count = len(bundle.labels), len(films)
-    probabilities = np.full((count, labels), np.nan)
+    probabilities, logits = np.full((count, labels), np.nan), np.full((count, labels), np.nan)
     refused: list[Reason | None] = [None] * count
     problems: list[str | None] = [None] * count
     placements: list[Placement | None] = [None] * count
@@ -111,9 +112,10 @@ def score(
     def run() -> None:
         nonlocal kept
         rows = [index for index, _ in waiting]
-        output = engine.run(np.stack([square for _, square in waiting]))
-        probabilities[rows] = output.probabilities
-        if maps:
+        told = [{"age": films[row].age, "sex": films[row].sex, "view": films[row].view} for row in rows]
+        output = engine.run(np.stack([square for _, square in waiting]), told)
+        probabilities[rows], logits[rows] = output.probabilities, output.logits
+        if maps and output.saliency is not None:
             if kept is None:
                 kept = np.zeros((count, *output.saliency.shape[1:]), np.float32)
             kept[rows] = output.saliency
@@ -135,7 +137,7 @@ def score(
         labels=bundle.labels,
         films=tuple(films),
         probabilities=probabilities,
-        logits=_before_calibration(probabilities, bundle),
+        logits=logits,
         refused=tuple(refused),
         problems=tuple(problems),
         placements=tuple(placements),
@@ -213,14 +215,6 @@ def _is_dicom(path: Path) -> bool:
             return stream.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-def _before_calibration(probabilities: Numbers, bundle: Bundle) -> Numbers:
-    """Undo the calibration; probabilities come in float32, so logits beyond +-16 are cut there."""
-    bounded = np.clip(probabilities, 1e-7, 1 - 1e-7)
-    logits = np.log(bounded) - np.log1p(-bounded)
-    raw: Numbers = (logits - np.asarray(bundle.calibration.offset)) / np.asarray(bundle.calibration.slope)
-    return raw
 
 
 def _processes(workers: int | None, cores: int, films: int, transform: object) -> int:
