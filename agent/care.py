@@ -9,8 +9,10 @@ import structlog
 
 from firstread.agent import clock
 from firstread.agent.config import Settings
+from firstread.agent.config_wire import certificates
 from firstread.agent.store import deliveries, images, messages, overdue, watch, worklist
 from firstread.agent.store.engine import Store
+from firstread.agent.tls import SOON_DAYS, VERY_SOON_DAYS, TlsFilesError, days_left
 
 log = structlog.get_logger()
 
@@ -52,6 +54,7 @@ class Care:
         self._watch_disk()
         self._watch_waiting()
         self._watch_bursts()
+        self._watch_certificates()
 
     def retention(self) -> int:
         """Deletes films whose days are over: finished studies only, nothing pending; result and trail stay.
@@ -128,6 +131,23 @@ class Care:
             f"{last_hour} studies were raised within an hour, {usual:.1f} an hour are usual",
             "see whether old studies are being sent ([study] max_age_days), or whether the films changed",
         )
+
+    def _watch_certificates(self) -> None:
+        for name, path in certificates(self._settings).items():
+            try:
+                left = days_left(path)
+                text = f"the certificate of {name} ({path}) ends in {left:.0f} days"
+                if left < 0:
+                    text = f"the certificate of {name} ({path}) ended {-left:.0f} days ago: others refuse to talk to us"
+            except TlsFilesError as error:
+                left, text = 0.0, str(error)
+            self._condition(
+                f"certificate/{name}",
+                left < SOON_DAYS,
+                "critical" if left < VERY_SOON_DAYS else "warning",
+                text,
+                "put the renewed certificate and key in their place: they are taken up without a restart",
+            )
 
     def _condition(self, key: str, holds: bool, severity: str, text: str, remedy: str) -> None:
         now = clock.now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from firstread.agent.commands import alarms, bundles, outbox, reading, service, studies
+from firstread.agent.commands import alarms, bundles, certs, outbox, reading, service, studies
 
 app = typer.Typer(
     name="firstread",
@@ -33,6 +33,7 @@ app.command()(service.send)
 app.command()(service.echo)
 app.add_typer(service.db_app, name="db")
 app.command()(service.password)
+app.command()(certs.certs)
 
 
 def main() -> None:

@@ -109,6 +109,8 @@ class Settings(Section):
         ports = {"[dicom] port": self.dicom.port, "[web] port": self.web.port}
         if self.worklist.enabled:
             ports["[worklist] mllp_port"] = self.worklist.mllp_port
+            if self.worklist.mllp_tls_port is not None:
+                ports["[worklist] mllp_tls_port"] = self.worklist.mllp_tls_port
         for port, count in Counter(ports.values()).items():
             if count > 1:
                 names = " and ".join(name for name, value in ports.items() if value == port)
@@ -225,6 +227,9 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     settle(tree.get("study"), "eligibility_file")
     for section, key in SECRETS:
         settle(tree.get(section), f"{key}_file")
+    for section in ("dicom", "web", "worklist"):
+        for key in ("tls_certificate_file", "tls_key_file", "tls_client_ca_file"):
+            settle(tree.get(section), key)
     destinations = tree.get("destinations")
     for destination in destinations if isinstance(destinations, list) else ():
         for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):

@@ -11,10 +11,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from firstread.agent.config import WORKLIST_DESTINATION, Destination, DicomDestination, Settings
-from firstread.agent.config_wire import dicom_peer, tls_context
+from firstread.agent.config_wire import certificates, dicom_peer, served_tls, tls_context
+from firstread.agent.tls import SOON_DAYS, TlsFiles, TlsFilesError, days_left, server_context
 
 
 class Level(enum.StrEnum):
@@ -54,6 +56,13 @@ def check(settings: Settings) -> list[CheckLine]:
     if settings.worklist.enabled:
         host, port = settings.worklist.mllp_host, settings.worklist.mllp_port
         asked.append(("[worklist] mllp_port", lambda: _port("[worklist] mllp_port", host, port, runs)))
+        if (tls_port := settings.worklist.mllp_tls_port) is not None:
+            tls_host = settings.worklist.mllp_tls_host
+            asked.append(
+                ("[worklist] mllp_tls_port", lambda: _port("[worklist] mllp_tls_port", tls_host, tls_port, runs))
+            )
+    asked += [(files.section, partial(_served, files)) for files in served_tls(settings).values()]
+    asked += [(name, partial(_certificate, name, path)) for name, path in certificates(settings).items()]
     for destination in settings.all_destinations:
         asked.append((destination.name, _question(settings, destination, runs)))
     with ThreadPoolExecutor(max_workers=len(asked)) as pool:
@@ -206,6 +215,26 @@ def _port(subject: str, host: str, port: int, agent_runs: bool) -> CheckLine:
     return CheckLine(subject, Level.OK, f"{host}:{port} is free")
 
 
+def _served(files: TlsFiles) -> CheckLine:
+    try:
+        server_context(files)
+    except TlsFilesError as error:
+        return CheckLine(f"{files.section} TLS", Level.PROBLEM, str(error))
+    callers = "any caller" if files.client_ca is None else f"callers with a certificate from {files.client_ca}"
+    return CheckLine(f"{files.section} TLS", Level.OK, f"TLS 1.2 and 1.3 for {callers}")
+
+
+def _certificate(name: str, path: Path) -> CheckLine:
+    try:
+        left = days_left(path)
+    except TlsFilesError as error:
+        return CheckLine(f"{name} certificate", Level.PROBLEM, str(error))
+    if left < 0:
+        return CheckLine(f"{name} certificate", Level.PROBLEM, f"{path} ran out {-left:.0f} days ago: renew it")
+    level = Level.NOTE if left < SOON_DAYS else Level.OK
+    return CheckLine(f"{name} certificate", level, f"{path} is good for {left:.0f} days")
+
+
 def _question(settings: Settings, destination: Destination, agent_runs: bool) -> Callable[[], CheckLine]:
     def ask() -> CheckLine:
         held = " (on hold: nothing leaves until it is released)" if destination.hold else ""
@@ -228,8 +257,8 @@ def _reach(settings: Settings, destination: Destination) -> tuple[bool, str]:
 
         probed = probe(destination.host, destination.port, destination.connect_timeout_s, tls_context(destination))
         return probed.reachable, probed.text
-    except OSError as error:
-        return False, f"its TLS files cannot be used: {error}"
+    except TlsFilesError as error:
+        return False, str(error)
 
 
 def problems(lines: Sequence[CheckLine]) -> list[CheckLine]:

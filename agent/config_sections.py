@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -86,7 +86,32 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class DicomSettings(Section):
+class _Served(Section):
+    """TLS of an address that we listen on."""
+
+    tls_certificate_file: Path | None = Field(
+        None, description="Our certificate with its chain (PEM); when set, the port speaks TLS 1.2 and 1.3 alone."
+    )
+    tls_key_file: Path | None = Field(None, description="Key of our certificate (PEM, without passphrase).")
+    tls_client_ca_file: Path | None = Field(
+        None, description="Whose certificates callers must show (mutual TLS); unset: none is asked for."
+    )
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file go together")
+        if self.tls_client_ca_file is not None and self.tls_certificate_file is None:
+            raise ValueError("tls_client_ca_file needs tls_certificate_file and tls_key_file")
+        return self
+
+    @property
+    def tls(self) -> bool:
+        """True when the port speaks TLS."""
+        return self.tls_certificate_file is not None
+
+
+class DicomSettings(_Served):
     """Where and from whom films are received (C-STORE)."""
 
     ae_title: AETitle = Field("FIRSTREAD", description="Our AE title, as the PACS is told it.")
@@ -299,7 +324,7 @@ class ReportSettings(Section):
         return self
 
 
-class WebSettings(Section):
+class WebSettings(_Served):
     """The page and the operating endpoints (HTTP)."""
 
     host: Host = Field(
@@ -350,13 +375,23 @@ class LongestWait(Section):
     ROUTINE: float = Field(480, gt=0, description="Within the working day, so that routine studies do not starve.")
 
 
-class WorklistSettings(Section):
+class WorklistSettings(_Served):
     """The built-in reading list: it reads HL7 as any RIS would."""
 
     enabled: bool = Field(True, description="Keep a reading list and show it on the page.")
     mllp_host: Host = Field("127.0.0.1", description="Address to listen on for orders and results.")
     mllp_port: Port = Field(2575, description="Port to listen on; 2575 is registered for HL7.")
+    mllp_tls_host: Host = Field("0.0.0.0", description="Address to listen on with TLS; every interface.")  # noqa: S104
+    mllp_tls_port: Port | None = Field(
+        None, description="A second port that speaks TLS, for senders on other machines; needs tls_certificate_file."
+    )
     longest_wait_min: LongestWait = Field(LongestWait(), description="Minutes, for each priority.")
+
+    @model_validator(mode="after")
+    def _tls_port(self) -> Self:
+        if (self.mllp_tls_port is None) != (self.tls_certificate_file is None):
+            raise ValueError("mllp_tls_port and tls_certificate_file go together")
+        return self
 
 
 def plain(value: Any) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
 from firstread.agent.spool import INCOMING
+from firstread.agent.tls import TlsFiles, client_context
 from firstread.integration.hl7.acknowledge import AckKind
 from firstread.integration.hl7.mapping import Hl7Mapping
 from firstread.models.prediction import Priority
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def dicom_peer(settings: Settings, destination: DicomDestination) -> DicomPeer:
-    """A PACS as the sender knows it. Raises OSError for TLS files that cannot be read."""
+    """A PACS as the sender knows it. Raises TlsFilesError."""
     from firstread.integration.dicom.send import DicomPeer
 
     return DicomPeer(
@@ -69,7 +71,7 @@ def judgements(destination: Hl7Destination) -> dict[str, AckKind]:
     return {code: _ACK_KINDS[rule] for code, rule in destination.on_ack.items()}
 
 
-def receive_settings(settings: Settings) -> ReceiveSettings:
+def receive_settings(settings: Settings, tls: ssl.SSLContext | None = None) -> ReceiveSettings:
     """How the receiver listens; films come in below the spool, so that they move by rename."""
     from firstread.integration.dicom.received import ReceiveSettings
 
@@ -90,15 +92,36 @@ def receive_settings(settings: Settings) -> ReceiveSettings:
         network_idle_timeout_s=dicom.network_idle_timeout_s,
         pdu_deadline_s=dicom.pdu_deadline_s,
         disk_reserve_bytes=settings.storage.reserve_mb << 20,
+        tls=tls,
     )
 
 
 def tls_context(destination: Destination) -> ssl.SSLContext | None:
-    """Client TLS 1.2 or 1.3 with checked names, None when the destination is plain."""
+    """Client TLS 1.2 or 1.3 with checked names, None when the destination is plain. Raises TlsFilesError."""
     if not destination.tls:
         return None
-    context = ssl.create_default_context(cafile=destination.tls_ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if destination.tls_certificate_file is not None and destination.tls_key_file is not None:
-        context.load_cert_chain(destination.tls_certificate_file, destination.tls_key_file)
-    return context
+    return client_context(
+        f"[[destinations]] {destination.name}",
+        destination.tls_ca_file,
+        destination.tls_certificate_file,
+        destination.tls_key_file,
+    )
+
+
+def served_tls(settings: Settings) -> dict[str, TlsFiles]:
+    """What is served with TLS, by section: ``dicom``, ``web``, ``worklist``."""
+    sections = {"dicom": settings.dicom, "web": settings.web, "worklist": settings.worklist}
+    return {
+        name: TlsFiles(f"[{name}]", one.tls_certificate_file, one.tls_key_file, one.tls_client_ca_file)
+        for name, one in sections.items()
+        if one.tls_certificate_file is not None and one.tls_key_file is not None
+    }
+
+
+def certificates(settings: Settings) -> dict[str, Path]:
+    """Every certificate of ours that can run out, by the setting that names it."""
+    ours = {files.section: files.certificate for files in served_tls(settings).values()}
+    for destination in settings.destinations:
+        if destination.tls and destination.tls_certificate_file is not None:
+            ours[f"[[destinations]] {destination.name}"] = destination.tls_certificate_file
+    return ours

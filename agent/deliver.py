@@ -18,6 +18,7 @@ from firstread.agent.crashpoints import reached
 from firstread.agent.store import deliveries, watch
 from firstread.agent.store.deliveries import DeliveryClaim
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
+from firstread.agent.tls import state_of
 
 log = structlog.get_logger()
 
@@ -135,6 +136,8 @@ class DestinationWorker:
         self._destination = destination
         self._owner = owner
         self._line: Line | None = None
+        self._tls_files = (destination.tls_ca_file, destination.tls_certificate_file, destination.tls_key_file)
+        self._tls_state = state_of(self._tls_files)
         self._stop = threading.Event()
         self.due = threading.Event()
 
@@ -181,7 +184,12 @@ class DestinationWorker:
 
     def _send(self, held: DeliveryClaim, content: bytes) -> Outcome:
         try:
+            if self._line is not None and state_of(self._tls_files) != self._tls_state:
+                # A renewed certificate: what is open goes on with the old one.
+                self._line.close()
+                self._line = None
             if self._line is None:
+                self._tls_state = state_of(self._tls_files)
                 self._line = open_line(self._settings, self._destination)
             return self._line.send(content, held.identity)
         except Exception as error:

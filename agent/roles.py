@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -20,6 +20,9 @@ from firstread.agent.schedule import Schedule
 from firstread.agent.store import watch
 from firstread.agent.store.engine import Store, StoreError
 from firstread.agent.store.site import site_uid
+
+if TYPE_CHECKING:
+    from firstread.agent.tls import ServerTls
 
 log = structlog.get_logger()
 
@@ -112,14 +115,17 @@ class _Beat:
 
 def _receive(settings: Settings, store: Store, stop: threading.Event, listening: socket.socket | None) -> None:
     from firstread.agent.admission import Admission
-    from firstread.agent.config_wire import receive_settings
+    from firstread.agent.config_wire import receive_settings, served_tls
     from firstread.agent.intake import Intake
+    from firstread.agent.tls import ServerTls
     from firstread.integration.dicom.receive import Receiver
 
     intake = Intake(settings, store, site_uid(store))
     dicom = settings.dicom
+    served = served_tls(settings)
+    tls = ServerTls(served["dicom"]) if "dicom" in served else None
     receiver = Receiver(
-        receive_settings(settings),
+        receive_settings(settings, tls.context if tls else None),
         intake.take,
         intake.note_refusal,
         intake.note_association,
@@ -136,7 +142,7 @@ def _receive(settings: Settings, store: Store, stop: threading.Event, listening:
     }
     beat()
     log.info("receiving", ae_title=dicom.ae_title, port=dicom.port)
-    schedule = Schedule("receive", {"beat": beat, "admission": admission.look})
+    schedule = Schedule("receive", {"beat": beat, "admission": admission.look, "certificates": _renewing(tls)})
     schedule.start()
     _wait_for(stop)
     receiver.stop(GRACE_S)
@@ -227,21 +233,41 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
 
 
 def _web(settings: Settings, store: Store, stop: threading.Event) -> None:
+    from firstread.agent.config_wire import served_tls
+    from firstread.agent.tls import ServerTls
     from firstread.agent.web.app import serve
     from firstread.agent.worklist.inbox import Inbox
     from firstread.integration.hl7.mllp_server import MllpServer
 
     beat = _Beat("web", settings, store)
     beat()
-    schedule = Schedule("web", {"beat": beat})
+    tls = {name: ServerTls(files) for name, files in served_tls(settings).items() if name != "dicom"}
+    schedule = Schedule("web", {"beat": beat, "certificates": _renewing(*tls.values())})
     schedule.start()
-    server = None
-    if settings.worklist.enabled:
-        server = MllpServer(settings.worklist.mllp_host, settings.worklist.mllp_port, Inbox(store))
-        server.start()
+    servers: list[MllpServer] = []
+    lists = settings.worklist
+    if lists.enabled:
+        inbox = Inbox(store)
+        servers.append(MllpServer(lists.mllp_host, lists.mllp_port, inbox))
+        if lists.mllp_tls_port is not None:
+            secured = tls["worklist"].context
+            servers.append(MllpServer(lists.mllp_tls_host, lists.mllp_tls_port, inbox, tls=secured))
+        for server in servers:
+            server.start()
     try:
-        serve(settings, store, stop)
+        serve(settings, store, stop, tls=tls["web"].context if "web" in tls else None)
     finally:
-        if server is not None:
+        for server in servers:
             server.stop()
         schedule.stop()
+
+
+def _renewing(*served: ServerTls | None) -> Callable[[], None]:
+    """Takes up renewed certificates of what is served."""
+
+    def renew() -> None:
+        for one in served:
+            if one is not None:
+                one.renew()
+
+    return renew

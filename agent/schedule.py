@@ -35,6 +35,8 @@ JOBS: tuple[Job, ...] = (
     Job("retention", "studies", 3600.0, "films of finished studies go when their days are over"),
     Job("due deliveries", "deliver", 0.2, "what became due is sent"),
     Job("admission", "receive", 1.0, "a full disk or queue refuses senders before they have sent"),
+    Job("certificates", "receive", 10.0, "a renewed certificate needs no restart"),
+    Job("certificates", "web", 10.0, "a renewed certificate needs no restart"),
     Job("canary", "analyse", 3600.0, "a model that changed its mind stops reporting"),
     Job("beat", "every role", 2.0, "health knows who lives"),
 )

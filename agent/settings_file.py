@@ -31,6 +31,16 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
 """What ``firstread init`` writes as set, because a site should look at it."""
 
 _EXAMPLES: Mapping[tuple[str, str], str] = {
+    ("dicom", "tls_certificate_file"): '"/etc/firstread/server.pem"',
+    ("dicom", "tls_key_file"): '"/etc/firstread/server.key"',
+    ("dicom", "tls_client_ca_file"): '"/etc/firstread/callers.pem"',
+    ("web", "tls_certificate_file"): '"/etc/firstread/server.pem"',
+    ("web", "tls_key_file"): '"/etc/firstread/server.key"',
+    ("web", "tls_client_ca_file"): '"/etc/firstread/callers.pem"',
+    ("worklist", "tls_certificate_file"): '"/etc/firstread/server.pem"',
+    ("worklist", "tls_key_file"): '"/etc/firstread/server.key"',
+    ("worklist", "tls_client_ca_file"): '"/etc/firstread/callers.pem"',
+    ("worklist", "mllp_tls_port"): "2576",
     ("dicom", "maximum_per_calling_ae"): "8",
     ("study", "eligibility_file"): '"spellings.toml"',
     ("database", "url"): 'url_file = "/etc/firstread/database-url"',

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -65,13 +66,20 @@ def create_app(settings: Settings, store: Store) -> Starlette:
     return app
 
 
-def serve(settings: Settings, store: Store, stop: threading.Event, listening: socket.socket | None = None) -> None:
+def serve(
+    settings: Settings,
+    store: Store,
+    stop: threading.Event,
+    listening: socket.socket | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Serves the page until ``stop``. ``listening``: a socket that is bound already, else ``[web] host port``.
+    ``tls``: HTTPS alone.
 
     Raises WebAddressError when it cannot listen there.
     """
     app = create_app(settings, store)
-    config = uvicorn.Config(
+    config = _Config(
         app,
         log_config=None,
         access_log=False,
@@ -81,10 +89,20 @@ def serve(settings: Settings, store: Store, stop: threading.Event, listening: so
         timeout_graceful_shutdown=STOP_GRACE_S,
         h11_max_incomplete_event_size=65536,
     )
+    config.tls = tls
     server = _Server(config)
     with contextlib.closing(listening or _listen(settings.web.host, settings.web.port)) as bound:
         log.info("page is served", host=settings.web.host, port=bound.getsockname()[1])
         asyncio.run(_serve(server, app, bound, stop))
+
+
+class _Config(uvicorn.Config):
+    tls: ssl.SSLContext | None = None
+
+    def load(self) -> None:
+        """Takes a context that is made, and renewed, elsewhere: uvicorn's own is read from files once."""
+        super().load()
+        self.ssl = self.tls
 
 
 class _Server(uvicorn.Server):

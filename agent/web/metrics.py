@@ -28,12 +28,23 @@ def metrics_text(
     deliveries: Mapping[tuple[str, str, str], int],
     refusals: Mapping[str, int],
     stages: Mapping[str, list[float]],
+    certificates: Mapping[str, float],
     now: datetime,
 ) -> bytes:
-    """Everything as Prometheus reads it. ``refusals`` and ``stages`` speak of the last hour."""
+    """Everything as Prometheus reads it. ``refusals`` and ``stages`` speak of the last hour; ``certificates``: days
+    left, by the setting that names one."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(
-        _Once([*_queue(facts, now), *_roles(facts), *_flow(deliveries, refusals), *_stages(stages), *_batches(facts)])
+        _Once(
+            [
+                *_queue(facts, now),
+                *_roles(facts),
+                *_flow(deliveries, refusals),
+                *_stages(stages),
+                *_batches(facts),
+                *_certificates(certificates),
+            ]
+        )
     )
     return bytes(generate_latest(registry))
 
@@ -56,6 +67,15 @@ def _queue(facts: Overview, now: datetime) -> Iterable[Metric]:
     for queue, since in ages.items():
         oldest.add_metric([queue], max(0.0, (now - since).total_seconds()) if since else 0.0)
     yield oldest
+
+
+def _certificates(days_left: Mapping[str, float]) -> Iterable[Metric]:
+    family = GaugeMetricFamily(
+        "firstread_certificate_days_left", "Days until a certificate of ours ends.", labels=["setting"]
+    )
+    for setting, days in sorted(days_left.items()):
+        family.add_metric([setting], days)
+    return (family,)
 
 
 def _roles(facts: Overview) -> Iterable[Metric]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +12,11 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from firstread.agent import clock
+from firstread.agent.config_wire import certificates
 from firstread.agent.store import deliveries, watch
 from firstread.agent.store import overview as stand
 from firstread.agent.store.engine import StoreError
+from firstread.agent.tls import TlsFilesError, days_left
 from firstread.agent.web import health
 from firstread.agent.web.desk import Desk, session_of
 from firstread.agent.web.links import links
@@ -93,9 +96,17 @@ class SystemPages:
                 stand.deliveries_by_state(connection),
                 stand.refusals_by_status(connection, since),
                 stand.stage_seconds(connection, since),
+                self._certificates(),
                 now,
             )
         return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _certificates(self) -> dict[str, float]:
+        left = {}
+        for name, path in certificates(self._desk.settings).items():
+            with contextlib.suppress(TlsFilesError):  # an alarm says so
+                left[name] = days_left(path)
+        return left
 
     def _retry(self, request: Request, study: str) -> Response:
         key, now, actor = request.path_params["id"], clock.now(), self._desk.actor(request)

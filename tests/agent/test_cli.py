@@ -114,7 +114,7 @@ def test_json_parses_and_is_not_empty(site: Site, command: tuple[str, ...]) -> N
 
 def test_every_command_takes_a_settings_file_and_explains_itself() -> None:
     without = {name for name, command in EVERY.items() if not any("--config" in one.opts for one in command.params)}
-    assert without == {("demo",), ("init",), ("password",)}
+    assert without == {("demo",), ("init",), ("password",), ("certs",)}
     for name, command in EVERY.items():
         assert command.help, name
         assert all(one.help for one in command.params if isinstance(one, click.Option)), name

@@ -149,4 +149,4 @@ def test_tls_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     pacs = '[[destinations]]\nname = "PACS"\ntype = "dicom"\nhost = "127.0.0.1"\nport = 104\nae_title = "PACS"\n'
     answer = line(settings_for(tmp_path, pacs + 'tls = true\ntls_ca_file = "none.pem"\n'), "PACS")
     assert answer.level is Level.PROBLEM
-    assert "its TLS files cannot be used" in answer.text
+    assert "[[destinations]] PACS tls_ca_file" in answer.text and "No such file" in answer.text

@@ -132,5 +132,5 @@ def test_a_role_must_do_exactly_the_jobs_that_are_listed_for_it():
 
 
 def test_every_job_says_who_does_it_and_why():
-    assert len({job.name for job in JOBS}) == len(JOBS)
+    assert len({(job.role, job.name) for job in JOBS}) == len(JOBS)
     assert all(job.every_s > 0 and job.why and job.role for job in JOBS)
