@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from firstread.agent.commands import lab_compare, lab_evaluate
 from firstread.agent.commands.common import FAILED, ConfigOption, JsonOption, fail, print_json, settings_from
 
 app = typer.Typer(no_args_is_help=True, help="Model bundles: list, show, verify.")
@@ -106,3 +107,7 @@ def verify(bundle: BundleArgument = "", config: ConfigOption = None) -> None:
         f"{loaded.name} {loaded.version} is whole; {engine.name} answers its canaries "
         f"within {result.worst_difference:.2g}"
     )
+
+
+app.command("evaluate")(lab_evaluate.evaluate)
+app.command("compare")(lab_compare.compare)

@@ -36,10 +36,7 @@ could not be had has ``"value": null`` and a ``"reason"``. Every share (sensitiv
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
-import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -182,36 +179,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        DataError: the folder cannot be written to.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}-", suffix=".partial", delete=False, encoding="utf-8"
-        ) as stream:
-            partial = Path(stream.name)
-            try:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-                partial.chmod(0o644)
-                partial.replace(path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """JSON, readable, UTF-8; see :func:`write_text`."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _label(one: LabelEvaluation) -> dict[str, Any]:

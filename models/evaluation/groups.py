@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 
@@ -89,10 +88,13 @@ def _numbers(texts: Sequence[str]) -> Mapping[str, float] | None:
 
 
 def _quartiles(texts: Sequence[str], numbers: Mapping[str, float]) -> list[str]:
-    cuts = np.unique(np.quantile([numbers[text] for text in texts if text], [0, 0.25, 0.5, 0.75, 1]))
-    names = [f"{low:g} to {high:g}" for low, high in pairwise(cuts)]
-
-    def place(value: float) -> int:
-        return int(np.searchsorted(cuts[1:-1], value, side="right"))
-
-    return [names[place(numbers[text])] if text else NOT_STATED for text in texts]
+    """Four groups of about the same size, called after the lowest and highest value in each."""
+    values = np.array([numbers[text] for text in texts if text])
+    cuts = np.unique(np.quantile(values, [0.25, 0.5, 0.75]))
+    names = {}
+    for number in range(len(cuts) + 1):
+        inside = values[np.searchsorted(cuts, values, side="left") == number]
+        if len(inside):
+            low, high = inside.min(), inside.max()
+            names[number] = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
+    return [names[int(np.searchsorted(cuts, numbers[text], side="left"))] if text else NOT_STATED for text in texts]

@@ -16,6 +16,7 @@ import numpy as np
 
 from firstread.models.bundle import Bundle
 from firstread.models.data.film import DataError, Film
+from firstread.models.data.labels import named_in
 from firstread.models.evaluation import figures
 from firstread.models.evaluation.agreement import Kappa, cohen, consensus, fleiss
 from firstread.models.evaluation.figures import DRAWS, FEWEST, Figure, Flags, Numbers, Share
@@ -23,8 +24,6 @@ from firstread.models.evaluation.score import Scores, where
 from firstread.models.findings import LABELS, NO_FINDING
 
 _READER = re.compile(r"reader(\d+|[ _-]\w+)", re.IGNORECASE)
-_NONE = {"normal", "none", "nofinding", "nofindings", "negative"}
-_BY_LETTERS = {re.sub(r"[^a-z]", "", label.lower()): label for label in LABELS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ class LabelReaders:
 
 
 def find_readers(films: Sequence[Film], named: Sequence[str] = ()) -> Readings | None:
-    """The readers' labels: of the columns ``named``, else of those called ``reader_1``, ``Reader A`` ...; None where there are none.
+    """The readers' labels: of the columns ``named``, else of those called ``reader_1``, ``Reader A``; None without any.
 
     Raises:
         DataError: a named column is not there, fewer than two are named, or a cell holds what is no label.
@@ -144,16 +143,13 @@ def _labels(film: Film, reader: str) -> set[str] | None:
     text = film.columns.get(reader, "").strip()
     if not text:
         return None
-    labels = set()
-    for name in filter(None, (part.strip() for part in re.split(r"[|;,]", text))):
-        letters = re.sub(r"[^a-z]", "", name.lower())
-        label = NO_FINDING if letters in _NONE else _BY_LETTERS.get(letters)
-        if label is None:
-            raise DataError(
-                f"{where(film)}, column {reader!r}: {name!r} is none of the labels ({', '.join(LABELS)}):"
-                " correct the cell, or name the readers' columns"
-            )
-        labels.add(label)
+    named = named_in(text)
+    if named.unknown:
+        raise DataError(
+            f"{where(film)}, column {reader!r}: {named.unknown[0]!r} is none of the labels ({', '.join(LABELS)}):"
+            " correct the cell, or name the readers' columns"
+        )
+    labels = set(named.labels)
     if NO_FINDING in labels and len(labels) > 1:
         raise DataError(f"{where(film)}, column {reader!r}: No Finding stands beside a finding: correct the cell")
     return labels

@@ -30,8 +30,11 @@ LONGEST_SIDE = 1024
 """The service shrinks a film to this many pixels before anything looks at it; so does this."""
 
 BATCH = 8
-FEWEST_FOR_PROCESSES = 24
-"""Fewer films than this are read in this process: starting others takes longer than reading them."""
+FEWEST_FOR_PROCESSES = 200
+"""Fewer pictures than this are read in this process: starting others takes longer. A DICOM film counts as ten, since it
+takes ten times as long, and a broken one may take its process down."""
+
+_PICTURES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +124,7 @@ def score(
             kept[rows] = output.saliency
         waiting.clear()
 
-    processes = _processes(workers, processor_threads(threads), count, transform)
+    processes = _processes(workers, processor_threads(threads), films, transform)
     readings = _readings(films, bundle.preprocessing, transform, processes)
     for done, (index, reading) in enumerate(readings, start=1):
         refused[index], problems[index], placements[index] = reading.refused, reading.problem, reading.placement
@@ -217,11 +220,14 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def _processes(workers: int | None, cores: int, films: int, transform: object) -> int:
+def _processes(workers: int | None, cores: int, films: Sequence[Film], transform: object) -> int:
     """How many processes read; 0 for this one."""
+    if not _travels(transform):
+        return 0
     if workers is not None:
-        return workers if _travels(transform) else 0
-    return cores if films >= FEWEST_FOR_PROCESSES and _travels(transform) else 0
+        return workers
+    work = sum(1 if film.path is not None and film.path.suffix.lower() in _PICTURES else 10 for film in films)
+    return min(cores, len(films)) if work >= FEWEST_FOR_PROCESSES else 0
 
 
 def _travels(transform: object) -> bool:
