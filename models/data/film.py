@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from firstread.models.data.pixel_view import PixelView
 from firstread.models.prediction import Box
 
 
@@ -24,8 +25,9 @@ class Film:
     ``key``: names the film; ``patient``: no patient's films are ever on both sides of a split.
     ``target``, ``known``: per label [15] 0 or 1, and whether that is known at all.
     ``path``: the PNG, JPEG or DICOM file, where there is one; ``row``: its row in the table (the header is row 1).
-    ``sex``: F, M or empty; ``age``: years; ``view``: AP, PA or empty.
-    ``boxes``: where a label's lesion lies, in stored pixels, if that is known.
+    ``sex``: F, M or empty; ``age``: years; ``view``: AP, PA, LATERAL or empty.
+    ``boxes``: where a label's lesion lies, in stored pixels, if that is known (the largest, where there are several;
+    ``more_boxes`` holds the others).
     ``nuisances``: how the film was made, in numbers, for judging (never an input).
     ``columns``: every column of its row as text, for subgroups that nobody foresaw.
     """
@@ -43,18 +45,26 @@ class Film:
     sex: str = ""
     age: float | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    more_boxes: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FilmSet:
-    """Films and their pixels: uint8 [N, R, R], bone bright, area-averaged from the whole film."""
+    """Films and their pixels: uint8 [N, R, R], bone bright, area-averaged from the whole film.
+
+    ``pixels``: an array, or a view of arrays and files on disk that is indexed alike; take films by :meth:`image` and
+    :meth:`subset` and it does not matter which.
+    """
 
     films: tuple[Film, ...]
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.uint8] | PixelView
 
     def subset(self, indices: Sequence[int]) -> FilmSet:
-        """The films at ``indices``, in that order."""
-        return FilmSet(tuple(self.films[i] for i in indices), self.pixels[list(indices)])
+        """The films at ``indices``, in that order. Nothing is copied from disk."""
+        chosen = tuple(self.films[i] for i in indices)
+        if isinstance(self.pixels, np.memmap | PixelView):
+            return FilmSet(chosen, PixelView.of(self.pixels).select(np.asarray(indices, np.intp)))
+        return FilmSet(chosen, self.pixels[np.asarray(indices, np.intp)])
 
     def __len__(self) -> int:
         return len(self.films)
@@ -65,9 +75,15 @@ class FilmSet:
 
 
 def concatenate(sets: Sequence[FilmSet]) -> FilmSet:
-    """One set of several."""
+    """One set of several; what lies on disk stays there.
+
+    Raises:
+        ValueError: their sides differ.
+    """
     films = tuple(film for part in sets for film in part.films)
-    return FilmSet(films, np.concatenate([part.pixels for part in sets]))
+    if any(isinstance(part.pixels, np.memmap | PixelView) for part in sets):
+        return FilmSet(films, PixelView.joined([PixelView.of(part.pixels) for part in sets]))
+    return FilmSet(films, np.concatenate([np.asarray(part.pixels) for part in sets]))
 
 
 def fold_of(patient: str, folds: int, salt: str = "firstread") -> int:
