@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
-from firstread.agent import clock
+from firstread.agent import clock, inspection
 from firstread.agent.config import Settings
 from firstread.agent.config_wire import certificates
 from firstread.agent.store import deliveries, images, messages, overdue, watch, worklist
@@ -21,6 +21,7 @@ OLDEST_WAITING_S = 600.0
 BURST_FACTOR = 5
 BURST_AT_LEAST = 10
 PURGE_AT_ONCE = 200
+PURGE_WHEN_FULL = 20
 LIST_DAYS = 180
 """Longer than any order waits for its film, or a sender repeats a message."""
 
@@ -31,6 +32,7 @@ class Care:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
+        self._next_spool_check = 0.0
 
     def free_leases(self) -> None:
         """Leases that ran out: their work is claimed again."""
@@ -57,7 +59,8 @@ class Care:
         self._watch_certificates()
 
     def retention(self) -> int:
-        """Deletes films whose days are over: finished studies only, nothing pending; result and trail stay.
+        """Deletes films whose days are over, or the oldest when the disk is too full: of finished studies only, nothing
+        pending, no legal hold; result and trail stay.
 
         What left the reading list half a year ago is forgotten there too. Answers how many films went.
         """
@@ -65,24 +68,46 @@ class Care:
         with self._store.write() as connection:
             messages.forget_before(connection, long_ago)
             worklist.forget_ended(connection, long_ago)
-        days = self._settings.storage.keep_days
-        if days is None:
-            return 0
-        before = clock.now().at - timedelta(days=days)
         removed = 0
-        while True:
-            # First the row, then the file: a replay that comes between must not find a film that is named and gone.
-            with self._store.write() as connection:
-                rows = overdue.films_to_purge(connection, before, limit=PURGE_AT_ONCE)
-                overdue.mark_purged(connection, [row.id for row in rows], actor=ACTOR, now=clock.now())
-            if not rows:
-                return removed
-            for row in rows:
-                for place in (row.path, row.preview_path):
-                    if place:
-                        (self._settings.spool / place).unlink(missing_ok=True)
-            removed += len(rows)
+        days = self._settings.storage.keep_days
+        if days is not None:
+            before = clock.now().at - timedelta(days=days)
+            while gone := self._purge(before, PURGE_AT_ONCE):
+                removed += gone
+        while self._too_full() and (gone := self._purge(clock.now().at, PURGE_WHEN_FULL)):
+            removed += gone
+        return removed
+
+    def _purge(self, before: datetime, limit: int) -> int:
+        # First the row, then the file: a replay that comes between must not find a film that is named and gone.
+        with self._store.write() as connection:
+            rows = overdue.films_to_purge(connection, before, limit=limit)
+            overdue.mark_purged(connection, [row.id for row in rows], actor=ACTOR, now=clock.now())
+        for row in rows:
+            for place in (row.path, row.preview_path):
+                if place:
+                    (self._settings.spool / place).unlink(missing_ok=True)
+        if rows:
             log.info("films purged", count=len(rows))
+        return len(rows)
+
+    def _too_full(self) -> bool:
+        most = self._settings.storage.max_disk_percent
+        if most is None:
+            return False
+        usage = shutil.disk_usage(self._settings.spool)
+        return usage.used * 100 > most * (usage.used + usage.free)
+
+    def check_spool(self) -> None:
+        """Files that rows name are there, in full size; files that no row names are set aside."""
+        began = clock.boot_seconds()
+        if began < self._next_spool_check:
+            return
+        found = inspection.inspect(self._settings, self._store, hashes=False)
+        inspection.set_aside(self._settings, self._store, found.unlisted)
+        inspection.report_faults(self._store, found)
+        # A spool of years must not be looked at all the time.
+        self._next_spool_check = clock.boot_seconds() + 100 * (clock.boot_seconds() - began)
 
     def _watch_disk(self) -> None:
         free = shutil.disk_usage(self._settings.spool).free

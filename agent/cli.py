@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from firstread.agent.commands import alarms, bundles, certs, outbox, reading, service, studies
+from firstread.agent.commands import alarms, bundles, certs, keeping, outbox, reading, service, studies
 
 app = typer.Typer(
     name="firstread",
@@ -32,6 +32,10 @@ app.add_typer(bundles.app, name="models")
 app.command()(service.send)
 app.command()(service.echo)
 app.add_typer(service.db_app, name="db")
+app.command()(keeping.verify)
+app.command()(keeping.backup)
+app.command()(keeping.restore)
+app.command("legal-hold")(keeping.legal_hold)
 app.command()(service.password)
 app.command()(certs.certs)
 

@@ -167,6 +167,9 @@ class StorageSettings(Section):
     keep_days: int | None = Field(
         30, ge=1, description="Films of finished studies are deleted after so long; unset: never."
     )
+    max_disk_percent: int | None = Field(
+        None, ge=1, le=99, description="With more of the disk in use, finished studies' films go, oldest first."
+    )
 
 
 class DatabaseSettings(Section):

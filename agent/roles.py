@@ -209,6 +209,7 @@ def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
             "free leases": care.free_leases,
             "watch": care.watch,
             "retention": care.retention,
+            "spool check": care.check_spool,
         },
     )
     schedule.start()

@@ -33,6 +33,7 @@ JOBS: tuple[Job, ...] = (
     Job("free leases", "studies", 5.0, "what a dead or stopped worker held is claimed again"),
     Job("watch", "studies", 10.0, "disk, waiting films, bursts of raised results become alarms"),
     Job("retention", "studies", 3600.0, "films of finished studies go when their days are over"),
+    Job("spool check", "studies", 3600.0, "what is missing on the disk is told before somebody looks for it"),
     Job("due deliveries", "deliver", 0.2, "what became due is sent"),
     Job("admission", "receive", 1.0, "a full disk or queue refuses senders before they have sent"),
     Job("certificates", "receive", 10.0, "a renewed certificate needs no restart"),

@@ -43,6 +43,7 @@ _EXAMPLES: Mapping[tuple[str, str], str] = {
     ("worklist", "mllp_tls_port"): "2576",
     ("dicom", "maximum_per_calling_ae"): "8",
     ("study", "eligibility_file"): '"spellings.toml"',
+    ("storage", "max_disk_percent"): "80",
     ("database", "url"): 'url_file = "/etc/firstread/database-url"',
     ("web", "password"): 'password_file = "/etc/firstread/web-password"',
     ("web", "password_hash"): 'password_hash = "scrypt$..."',

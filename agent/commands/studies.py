@@ -103,7 +103,8 @@ def list_studies(
     )
 
 
-def _one(connection: Any, name: str) -> Any:
+def one_study(connection: Any, name: str) -> Any:
+    """The row of a study by its UID or accession number; the command ends with a sentence when there is none."""
     from firstread.agent.store import studies
     from firstread.agent.store.studies import StudyFilter
 
@@ -126,7 +127,7 @@ def show_study(study: StudyArgument, config: ConfigOption = None, as_json: JsonO
     with opened(config) as (_, store), store.read() as connection:
         from firstread.agent.listing import trail_object
 
-        found = trail_object(connection, _one(connection, study))
+        found = trail_object(connection, one_study(connection, study))
     if as_json:
         print_json(found)
         return
@@ -197,7 +198,7 @@ def show_oru(
         from firstread.agent import messages_shown
 
         with store.read() as connection:
-            row = _one(connection, study)
+            row = one_study(connection, study)
         try:
             shown = messages_shown.oru(settings, store, row, to, build=dry_run)
         except LookupError as error:
@@ -215,7 +216,7 @@ def show_sr(
         from firstread.agent import messages_shown
 
         with store.read() as connection:
-            row = _one(connection, study)
+            row = one_study(connection, study)
         try:
             typer.echo(messages_shown.sr(settings, store, row, dump=dump))
         except LookupError as error:
@@ -267,7 +268,7 @@ def replay(
             bundle = bundle if bundle == "reference" else str(bundle_folder(bundle).absolute())
         if study:
             with store.read() as connection:
-                rows = [_one(connection, name) for name in study]
+                rows = [one_study(connection, name) for name in study]
         else:
             rows = replays.select(store, _wanted("", accession, "", state, since, until, station, model), limit)
         if begin is From.DELIVER:

@@ -74,7 +74,10 @@ def films_to_purge(connection: Connection, before: datetime, limit: int) -> list
                 instance.c.received_at < before,
                 instance.c.path != PURGED,
                 or_(~instance.c.current, instance.c.state.not_in((ImageState.WAITING, ImageState.ANALYSING))),
-                or_(instance.c.study_id.is_(None), (study.c.state != StudyState.RECEIVING) & ~pending),
+                or_(
+                    instance.c.study_id.is_(None),
+                    (study.c.state != StudyState.RECEIVING) & study.c.legal_hold.is_(None) & ~pending,
+                ),
             )
             .order_by(instance.c.id)
             .limit(limit)

@@ -61,6 +61,15 @@ class OpenStudy:
     """Files whose headers say who and what the study is: the newest image first, else any object."""
 
 
+def set_legal_hold(connection: Connection, study_id: int, reason: str | None, actor: str, now: Moment) -> None:
+    """Keeps the study's films whatever retention says; None ends that."""
+    connection.execute(update(study).where(study.c.id == study_id).values(legal_hold=reason))
+    if reason is None:
+        events.record(connection, now, "legal hold ended", actor, study_id=study_id)
+    else:
+        events.record(connection, now, "legal hold", actor, study_id=study_id, reason=reason)
+
+
 def create(
     connection: Connection, identity: StudyIdentity, calling_ae_title: str, ordered: Priority | None, now: Moment
 ) -> int:

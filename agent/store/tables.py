@@ -139,6 +139,7 @@ study = Table(
     Column("cause", Text, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
+    Column("legal_hold", Text),
     *moment_columns("opened", nullable=False),
     *moment_columns("touched", nullable=False),
     Index(None, "state", "touched_at"),
@@ -312,4 +313,12 @@ message = Table(
     Column("received_at", UtcDateTime, nullable=False),
     Column("answer", LargeBinary, nullable=False),
     UniqueConstraint("sender", "control_id"),
+)
+
+audit_message = Table(
+    "audit_message",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("content", LargeBinary, nullable=False),
 )

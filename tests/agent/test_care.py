@@ -9,62 +9,17 @@ from pathlib import Path
 import pytest
 
 from firstread.agent import care as care_module
-from firstread.agent import clock
 from firstread.agent.care import Care
-from firstread.agent.objects import ResultObjects
 from firstread.agent.replay import PURGED, analyse_again
-from firstread.agent.store import deliveries, events, studies, watch
+from firstread.agent.store import events, studies
 from firstread.agent.store.tables import StudyState
-from firstread.agent.studies import SummingUp
 from firstread.integration.dicom.identity import series_uid
-from tests.agent.builders import Bench, moment
+from tests.agent.builders import moment
+from tests.agent.ward import Ward
 from tests.models.tiny import make_tiny_bundle
 
 DAY = 86400.0
 WHEN_DAYS_ARE_OVER = 31 * DAY
-
-
-class Ward(Bench):
-    """A bench whose clock is moved by hand, with what is looked after."""
-
-    def __init__(self, folder: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, **sections: object) -> None:
-        self._patch = monkeypatch
-        self.at(0)
-        super().__init__(folder, None, bundle, **sections)
-        self.care = Care(self.settings, self.store)
-        self.summing_up = SummingUp(self.settings, self.store, ResultObjects(self.settings, self.store, self.site_uid))
-
-    def at(self, seconds: float) -> None:
-        self._patch.setattr(clock, "now", lambda: moment(seconds))
-
-    def ended_study(self, uid: str, seconds: float = 0, **probabilities: float) -> Path:
-        """A study is received, analysed and summed up; answers with its film's file."""
-        self.at(seconds)
-        self.receive(study=uid)
-        for claim in self.claim(moment(seconds)):
-            self.end_analysed(claim, moment(seconds + 1), **probabilities)
-        self.at(seconds + 20)
-        assert self.summing_up.run_once() == 1
-        return self.file_of(uid)
-
-    def deliver_all(self, seconds: float = 30) -> None:
-        """Every receiver says yes."""
-        with self.store.write() as connection:
-            for name in ("pacs", "ris"):
-                while held := deliveries.claim(
-                    connection, name, on_hold=False, owner="o", lease_s=60, now=moment(seconds)
-                ):
-                    deliveries.end_delivered(connection, held, status="0000", detail="", actor="t", now=moment(seconds))
-
-    def file_of(self, uid: str) -> Path:
-        with self.store.read() as connection:
-            (image,) = studies.images_of(connection, studies.find(connection, uid).id)
-        assert image.path
-        return self.settings.spool / image.path
-
-    def alarms(self) -> dict[str, watch.Alarm]:
-        with self.store.read() as connection:
-            return {one.key: one for one in watch.alarms(connection)}
 
 
 @pytest.fixture(scope="session")
