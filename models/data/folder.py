@@ -49,8 +49,10 @@ class Folder:
         said = name.strip().replace("\\", "/")
         if not said or "\0" in said:
             return None
+        if "/" not in said and (found := self._by_name.get(said.lower())):
+            return _the_one([path for path in found if path.parent == self.root] or found, name)
         for start in (self.root, beside):
-            if start is not None and _is_file(start / said):
+            if start is not None and ("/" in said or start is beside) and _is_file(start / said):
                 return start / said
         base = PurePosixPath(said).name.lower()
         found = self._by_name.get(base) or self._by_stem.get(base) or []

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,27 +13,13 @@ from firstread.models.data.cache import SHARD_BYTES, Cache, key_of
 from firstread.models.data.decode import Undecodable, broken_sentence, grey_of, grey_of_file
 from firstread.models.data.film import DataError, Film, FilmSet
 from firstread.models.data.pixel_view import PixelView
+from firstread.models.data.processes import Failed, OnProgress, in_processes
 
-__all__ = ["grey_of", "in_processes", "load", "square_of"]
+__all__ = ["grey_of", "load", "square_of"]
 
 Square = npt.NDArray[np.uint8]
-OnProgress = Callable[[int, int], None]
-
-FEW = 48
-"""Below so many films starting processes takes longer than they save."""
-
 _SERVICE_SIDE = 1024
 """The service shrinks a film to this many pixels first; squares are made from the same."""
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class Failed:
-    """What became of a film that could not be read."""
-
-    reason: str
 
 
 def square_of(path: Path, side: int) -> Square:
@@ -147,66 +127,6 @@ def _square_or_failed(job: tuple[Path, int]) -> Square | Failed:
         return square_of(*job)
     except Undecodable as error:
         return Failed(str(error))
-
-
-def in_processes(
-    work: Callable[[Given], Made],
-    jobs: Sequence[Given],
-    workers: int | None = None,
-    on_progress: OnProgress | None = None,
-) -> Iterator[Made | Failed]:
-    """``work`` on each job in processes of their own, results in order; a job that kills its process is ``Failed``.
-
-    ``work`` must be a function of a module. Few jobs, or one worker, are done here.
-    """
-    workers = workers or len(os.sched_getaffinity(0))
-    if workers == 1 or len(jobs) < FEW:
-        for number, job in enumerate(jobs):
-            yield work(job)
-            if on_progress is not None:
-                on_progress(number + 1, len(jobs))
-        return
-    at = 0
-    while at < len(jobs):
-        with _pool(workers) as pool:
-            try:
-                for made in _windowed(pool, work, jobs[at:], 8 * workers):
-                    yield made
-                    at += 1
-                    if on_progress is not None:
-                        on_progress(at, len(jobs))
-            except BrokenProcessPool:
-                pass
-        if at < len(jobs):
-            # Some job near here kills its process: the next few each get one of their own, to find which.
-            for job in jobs[at : at + 8 * workers]:
-                with _pool(1) as alone:
-                    try:
-                        made = alone.submit(work, job).result()
-                    except BrokenProcessPool:
-                        made = Failed("the decoder crashed on it")  # type: ignore[assignment]
-                yield made
-                at += 1
-                if on_progress is not None:
-                    on_progress(at, len(jobs))
-
-
-def _windowed(
-    pool: ProcessPoolExecutor, work: Callable[[Given], Made], jobs: Sequence[Given], window: int
-) -> Iterator[Made]:
-    """Results in order, never more than ``window`` of them under way: what is done waits in memory."""
-    waiting: list[Future[Made]] = []
-    for job in jobs:
-        waiting.append(pool.submit(work, job))
-        if len(waiting) >= window:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # A forked copy of a process with threads (torch has them) may hang: processes start afresh.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
 def _refuse(broken: Sequence[str]) -> None:
