@@ -327,6 +327,28 @@ class ReportSettings(Section):
         return self
 
 
+class WebUser(Section):
+    """One more login of the page."""
+
+    name: str = Field(min_length=1, max_length=64, description="Name for the login.")
+    role: Literal["reader", "admin"] = Field(
+        "reader", description="reader: sees everything, changes nothing; admin: also takes off, sends again, releases."
+    )
+    password_hash: SecretStr = Field(description="What `firstread password` prints.")
+
+    @model_validator(mode="after")
+    def _hashed(self) -> Self:
+        _require_hash(self.password_hash)
+        return self
+
+
+def _require_hash(value: SecretStr) -> None:
+    from firstread.agent.password import is_hash
+
+    if not is_hash(value.get_secret_value()):
+        raise ValueError("password_hash is not a hash that `firstread password` wrote (it begins with $argon2id$)")
+
+
 class WebSettings(_Served):
     """The page and the operating endpoints (HTTP)."""
 
@@ -337,16 +359,38 @@ class WebSettings(_Served):
     username: str = Field("firstread", min_length=1, description="Name for the login.")
     password: SecretStr | None = Field(None, description="Password for the login; better in a file: password_file.")
     password_hash: SecretStr | None = Field(None, description="Instead of a password, its hash.")
+    users: tuple[WebUser, ...] = Field((), description="More logins, readers or admins; username is an admin.")
 
     @property
     def needs_login(self) -> bool:
         """True when a login is set: then every page with patient data asks for it."""
-        return self.password is not None or self.password_hash is not None
+        return self.password is not None or self.password_hash is not None or bool(self.users)
+
+    def is_admin(self, username: str) -> bool:
+        """True when this login may change things; without any login everybody on this machine may."""
+        if not self.needs_login:
+            return True
+        named = next((user for user in self.users if user.name == username), None)
+        if named is not None:
+            return named.role == "admin"
+        return username == self.username and (self.password is not None or self.password_hash is not None)
+
+    def knows(self, username: str) -> bool:
+        """True when a login of this name exists."""
+        own = self.password is not None or self.password_hash is not None
+        return (own and username == self.username) or any(user.name == username for user in self.users)
 
     def accepts(self, username: str, password: str) -> bool:
         """True when this is the login that is set; compares in constant time."""
         from firstread.agent.password import password_matches, same_text
 
+        named = next((user for user in self.users if user.name == username), None)
+        if named is not None:
+            return password_matches(password, named.password_hash.get_secret_value())
+        if self.users and not self.knows(username):
+            # As slow as for a name that exists: nobody learns the names by the clock.
+            password_matches(password, self.users[0].password_hash.get_secret_value())
+            return False
         known = same_text(username, self.username)
         if self.password_hash is not None:
             return password_matches(password, self.password_hash.get_secret_value()) and known
@@ -359,10 +403,10 @@ class WebSettings(_Served):
         if self.password is not None and not self.password.get_secret_value():
             raise ValueError("the password is empty")
         if self.password_hash is not None:
-            from firstread.agent.password import is_hash
-
-            if not is_hash(self.password_hash.get_secret_value()):
-                raise ValueError("password_hash is not a hash that firstread wrote (it begins with scrypt$)")
+            _require_hash(self.password_hash)
+        names = [user.name for user in self.users] + ([self.username] if self.password or self.password_hash else [])
+        if len(set(names)) != len(names):
+            raise ValueError("two logins have the same name: give each its own")
         if not is_loopback(self.host) and not self.needs_login:
             raise ValueError(
                 f"other machines can reach host = {self.host!r}: set username and password_file, or host = '127.0.0.1'"

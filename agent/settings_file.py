@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from firstread.agent.config import DEFAULT_PRIORITIES, DicomDestination, Hl7Destination, Settings, TriageSettings
-from firstread.agent.config_sections import FindingRule, SenderSettings, TriageOverride, plain
+from firstread.agent.config_sections import FindingRule, SenderSettings, TriageOverride, WebSettings, WebUser, plain
 from firstread.agent.config_sentences import models_in
 from firstread.models.prediction import Priority
 
@@ -46,7 +46,7 @@ _EXAMPLES: Mapping[tuple[str, str], str] = {
     ("storage", "max_disk_percent"): "80",
     ("database", "url"): 'url_file = "/etc/firstread/database-url"',
     ("web", "password"): 'password_file = "/etc/firstread/web-password"',
-    ("web", "password_hash"): 'password_hash = "scrypt$..."',
+    ("web", "password_hash"): 'password_hash = "$argon2id$..."',
 }
 """Keys without a default, as a site would write them (a whole line where the key differs)."""
 
@@ -129,6 +129,9 @@ def render_template() -> str:
             lines += _section(name, type(field.default))
             if isinstance(field.default, TriageSettings):
                 lines += _triage_findings()
+            if isinstance(field.default, WebSettings):
+                given = {"name": "reading-room", "role": "reader", "password_hash": "$argon2id$..."}
+                lines += _example("One more login of the page.", "web.users", WebUser, given)
     lines += _example(
         "What one sender's films do not say.",
         "senders",
@@ -218,6 +221,7 @@ def render_reference() -> str:
         f"| {label} | {priority.name if priority else 'none'} |" for label, priority in DEFAULT_PRIORITIES.items()
     ]
     lines += ["", "## [[triage.overrides]]", "", _first_line(TriageOverride), "", *_rows(TriageOverride)]
+    lines += ["## [[web.users]]", "", _first_line(WebUser), "", *_rows(WebUser)]
     lines += ["## [[senders]]", "", _first_line(SenderSettings), "", *_rows(SenderSettings)]
     for kind in (DicomDestination, Hl7Destination):
         tag = get_args(kind.model_fields["type"].annotation)[0]

@@ -77,7 +77,6 @@ def verify(
 def backup(
     target: Annotated[Path, typer.Argument(help="New folder for the backup.")],
     config: ConfigOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Copies database, films and results into a new folder, while the agent runs, and checks each by its hash."""
     from firstread.agent.backup import BackupError, back_up
@@ -88,9 +87,6 @@ def backup(
             kept = back_up(settings, target, bar)
     except BackupError as error:
         fail(str(error))
-    if as_json:
-        print_json({**asdict(kept), "folder": str(kept.folder), "made_at": kept.made_at.isoformat()})
-        return
     typer.echo(f"{kept.files} files, {kept.size_bytes >> 20} MB in {kept.folder}")
     for name in kept.missing:
         typer.echo(f"{name} is named by the database and was not there as it says: see `firstread verify`", err=True)

@@ -44,7 +44,8 @@ class Desk:
     def page(self, request: Request, template: str, here: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A whole page. ``here``: which of the pages in the head it is."""
         session = session_of(request)
-        values = {"user": session.user, "token": self.sessions.form_token(session), "here": here} | values
+        known = {"user": session.user, "token": self.sessions.form_token(session), "here": here}
+        values = {**known, "may_change": self.may_change(request), **values}
         return HTMLResponse(self.pages.render(template, **values), status)
 
     def message(self, request: Request, title: str, text: str, status: int) -> HTMLResponse:
@@ -64,6 +65,10 @@ class Desk:
     def ours(self, request: Request, form: Any) -> bool:
         """True when the form came from a page of this session."""
         return self.sessions.form_is_ours(session_of(request), str(form.get("token", "")))
+
+    def may_change(self, request: Request) -> bool:
+        """True when forms are shown: the guard refuses them to a reader in any case."""
+        return self.settings.web.is_admin(session_of(request).user)
 
     def actor(self, request: Request) -> str:
         """Who acts, for the trail."""

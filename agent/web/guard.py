@@ -12,10 +12,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from firstread.agent.config import WebSettings, is_loopback
+from firstread.agent.web.access import Role, role_needed
 from firstread.agent.web.sessions import COOKIE, LIFETIME_S, Session, Sessions
-
-OPEN_PATHS = ("/health", "/ready", "/metrics", "/login", "/static/")
-"""Reached without a login: nothing of a patient is in them."""
 
 HEADERS = {
     "content-security-policy": (
@@ -85,8 +83,14 @@ class Guard:
             )
         if scope["method"] not in ("GET", "HEAD") and not _same_origin(headers):
             return PlainTextResponse("This form came from another site: open the page itself.\n", 403)
-        if not self._web.needs_login or session.user or any(_under(path, one) for one in OPEN_PATHS):
+        needed = role_needed(scope["method"], path)
+        if not self._web.needs_login or needed is Role.ANYONE:
             return None
+        if session.user and self._web.knows(session.user):
+            role = Role.ADMIN if self._web.is_admin(session.user) else Role.READER
+            if role >= needed:
+                return None
+            return PlainTextResponse("Your login may look, not change: ask an administrator.\n", 403)
         if scope["method"] == "GET" and headers.get("sec-fetch-dest", "document") == "document":
             asked = Request(scope).url
             return RedirectResponse(f"/login?next={quote(asked.path)}", 303)
@@ -97,10 +101,6 @@ def cookie_header(value: str, scope: Scope) -> str:
     """Set-Cookie: not for scripts, not for other sites, and over TLS alone where the page came that way."""
     secure = "; Secure" if scope.get("scheme") == "https" else ""
     return f"{COOKIE}={value}; Path=/; Max-Age={int(LIFETIME_S)}; HttpOnly; SameSite=Strict{secure}"
-
-
-def _under(path: str, opened: str) -> bool:
-    return path.startswith(opened) if opened.endswith("/") else path == opened
 
 
 def _host_of(host: str) -> str:

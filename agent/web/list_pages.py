@@ -148,6 +148,7 @@ class ListPages:
             "working": working_words(full.listed),
             "now": clock.now().at,
             "token": self._desk.sessions.form_token(session_of(request)),
+            "may_change": self._desk.may_change(request),
         }
 
     def _study_view(self, full: StudyInFull, film_id: int | None, label: str | None) -> StudyView:

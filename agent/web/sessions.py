@@ -35,6 +35,7 @@ class Sessions:
 
     def __init__(self, key: bytes, web: WebSettings) -> None:
         login = [web.username, *(one.get_secret_value() if one else "" for one in (web.password, web.password_hash))]
+        login += [f"{user.name}\0{user.role}\0{user.password_hash.get_secret_value()}" for user in web.users]
         self._key = hmac.new(key, "\0".join(login).encode(), hashlib.sha256).digest()
 
     def begin(self, now_s: float, user: str = "") -> Session:

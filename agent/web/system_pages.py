@@ -143,4 +143,4 @@ class SystemPages:
             refused = stand.refusals(connection, LATEST_REFUSALS)
             hours = stand.last_hours(connection, 24, now)
         view = system_view(facts, links(facts, self._desk.settings, now), refused, hours, now)
-        return {"view": view, "now": now, "token": token}
+        return {"view": view, "now": now, "token": token, "may_change": self._desk.may_change(request)}

@@ -114,7 +114,7 @@ def test_unknown_key_in_the_environment_is_an_error_too(tmp_path: Path) -> None:
         ('[web]\nhost = "0.0.0.0"', "set username and password_file"),
         ('[web]\nhost = "ris.example.org"', "set username and password_file"),
         ('[web]\npassword = "a"\npassword_hash = "scrypt$"', "give password or password_hash, not both"),
-        ('[web]\npassword_hash = "5f4dcc3b"', "is not a hash that firstread wrote"),
+        ('[web]\npassword_hash = "5f4dcc3b"', "is not a hash that `firstread password` wrote"),
         (PACS + PACS, "2 [[destinations]] are named 'pacs': give each its own name"),
         (PACS.replace('"PACS"', '"worklist"', 1), "is named 'worklist', the built-in list"),
         (PACS.replace('ae_title = "PACS"', ""), "number 1 (PACS) ae_title is missing"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 
 import pytest
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from firstread.agent.config import WebSettings
-from firstread.agent.password import hash_password
+from firstread.agent.password import hash_password, is_hash, password_matches
+from firstread.agent.web.access import ACCESS, Role, role_needed
 from firstread.agent.web.app import create_app
 from firstread.agent.web.sessions import COOKIE, LIFETIME_S, LoginBrake, Sessions, session_key
 from tests.agent.web_seed import Morning
@@ -187,3 +191,102 @@ def test_the_login_cookie_does_not_hold_what_was_there_before(locked) -> None:
     before = client.cookies[COOKIE]
     log_in(client)
     assert client.cookies[COOKIE] != before
+
+
+PLACES = {"{id}": "1", "{label}": "Mass", "{name}": "pacs", "{path}": "page.css"}
+USERS = [
+    {"name": "rita", "role": "reader", "password_hash": hash_password("reading only")},
+    {"name": "adam", "role": "admin", "password_hash": hash_password("all of it")},
+]
+
+
+@pytest.fixture
+def staffed(tmp_path):
+    morning = Morning.on(tmp_path / "spool", web={"host": "0.0.0.0", "users": USERS})
+    morning.roles()
+    morning.read("DOE^JOHN", 5)
+    yield morning
+    morning.store.close()
+
+
+def addresses(morning: Morning) -> set[tuple[str, str]]:
+    """Every address that the application answers, as the table writes them."""
+    found = set()
+    for route in create_app(morning.settings, morning.store).routes:
+        if isinstance(route, Mount):
+            found.add(("GET", f"{route.path}/{{path}}"))
+        else:
+            path = re.sub(r":\w+}", "}", route.path)
+            found |= {(method, path) for method in route.methods if method != "HEAD"}
+    return found
+
+
+def test_every_address_stands_in_the_table_and_the_table_names_no_other(open_house) -> None:
+    assert addresses(open_house) == set(ACCESS)
+
+
+def test_what_the_table_does_not_name_is_for_admins() -> None:
+    assert role_needed("GET", "/new") is Role.ADMIN
+    assert role_needed("DELETE", "/") is Role.ADMIN
+    assert role_needed("HEAD", "/study/1") is Role.READER
+    assert role_needed("GET", "/study/1/../remove") is Role.ADMIN
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "role"),
+    [("", "", Role.ANYONE), ("rita", "reading only", Role.READER), ("adam", "all of it", Role.ADMIN)],
+)
+def test_each_visitor_reaches_what_the_table_says_and_no_more(staffed, name, password, role) -> None:
+    client = visit(staffed, "http://reading-room.example")
+    if name:
+        assert log_in(client, password, name).status_code == 303
+    for (method, path), needed in ACCESS.items():
+        if path in ("/live", "/logout", "/login"):  # one never ends, the others would change who we are
+            continue
+        asked = re.sub(r"\{\w+\}", lambda found: PLACES[found.group()], path)
+        status = client.request(method, asked, headers={"sec-fetch-dest": "empty"}).status_code
+        if role >= needed:
+            assert status not in (401, 303) or method == "POST", (method, path, status)
+            if method == "POST":  # let in, and turned back for want of the form's token
+                assert status in (403, 404), (method, path, status)
+        else:
+            assert status == (403 if role is Role.READER else 401), (method, path, status)
+
+
+def test_a_reader_changes_nothing_even_with_a_form_of_its_own(staffed) -> None:
+    reader, admin = (visit(staffed, "http://reading-room.example") for _ in range(2))
+    log_in(reader, "reading only", "rita")
+    log_in(admin, "all of it", "adam")
+    page = reader.get("/study/1").text
+    assert "/study/1/remove" not in page and "/study/1/remove" in admin.get("/study/1").text
+    token = re.search(r'name="token" value="([0-9a-f]+)"', page).group(1)
+    answer = reader.post("/study/1/remove", data={"token": token, "why": "mine"})
+    assert answer.status_code == 403 and "ask an administrator" in answer.text
+    assert "DOE, JOHN" in admin.get("/").text
+    token = re.search(r'name="token" value="([0-9a-f]+)"', admin.get("/study/1").text).group(1)
+    assert admin.post("/study/1/remove", data={"token": token, "why": "read"}).status_code == 303
+    assert "DOE, JOHN" not in admin.get("/").text
+
+
+def test_a_user_who_was_taken_out_of_the_settings_is_logged_out(staffed, tmp_path) -> None:
+    client = visit(staffed, "http://reading-room.example")
+    log_in(client, "reading only", "rita")
+    cookie = client.cookies[COOKIE]
+    fewer = staffed.settings.model_copy(
+        update={"web": WebSettings.model_validate({"host": "0.0.0.0", "users": USERS[1:]})}
+    )
+    later = TestClient(create_app(fewer, staffed.store), base_url="http://reading-room.example", follow_redirects=False)
+    later.cookies.set(COOKIE, cookie)
+    assert later.get("/").status_code == 303
+
+
+def test_passwords_are_argon2id_and_older_scrypt_hashes_still_open() -> None:
+    hashed = hash_password("Grüße")
+    assert hashed.startswith("$argon2id$v=19$m=65536,t=3,p=4$") and is_hash(hashed)
+    assert password_matches("Grüße", hashed) and not password_matches("grüße", hashed)
+    salt = b"0123456789abcdef"
+    digest = hashlib.scrypt(b"before", salt=salt, n=2**14, r=8, p=1, maxmem=2**28, dklen=32)
+    old = "$".join(["scrypt", "16384", "8", "1", base64.b64encode(salt).decode(), base64.b64encode(digest).decode()])
+    assert is_hash(old) and password_matches("before", old) and not password_matches("after", old)
+    for wrong in ("", "$argon2id$v=19$m=99999999,t=3,p=4$c2FsdA$aGFzaA", "$argon2i$v=19$m=8,t=1,p=1$a$b", hashed[:40]):
+        assert not is_hash(wrong) and not password_matches("x", wrong)
