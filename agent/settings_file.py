@@ -130,8 +130,8 @@ def render_template() -> str:
             if isinstance(field.default, TriageSettings):
                 lines += _triage_findings()
             if isinstance(field.default, WebSettings):
-                given = {"name": "reading-room", "role": "reader", "password_hash": "$argon2id$..."}
-                lines += _example("One more login of the page.", "web.users", WebUser, given)
+                lines += ["# More logins (users), readers or admins; for example:", "# [[web.users]]"]
+                lines += ['# name = "reading-room"', '# role = "reader"', '# password_hash = "$argon2id$..."']
     lines += _example(
         "What one sender's films do not say.",
         "senders",
