@@ -33,9 +33,12 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "view_ap": "view (AP or PA)",
         "sex_male": "sex",
         "age": "age",
+        "source_png_bytes": "file size of the original",
+        "source_noise": "noise of the original",
+        "source_mean_grey": "brightness of the original",
     }
 )
-"""What each variable is called in words; a table's own columns go by their names."""
+"""What each variable is called in words; a table's other columns go by their names."""
 
 FROM_FILE = ("file_bytes", "bytes_per_pixel", "is_jpeg", "is_dicom", "width", "height", "aspect")
 FROM_PIXELS = ("noise", "sharpness", "brightness", "contrast", "black_border", "clipped_dark", "clipped_bright")

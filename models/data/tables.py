@@ -177,8 +177,8 @@ class _Reading:
         if laterals:
             self.complaints.warning(
                 "lateral film",
-                f"{self.text.where(laterals[0].row or 0)}: {laterals[0].key} is a lateral film ({len(laterals)} in all): "
-                "the service reads frontal films only; take them out",
+                f"{self.text.where(laterals[0].row or 0)}: {laterals[0].key} is a lateral film ({len(laterals)} such "
+                "films): the service reads frontal films only; take them out",
                 row=laterals[0].row,
             )
         silent = [film for film in films if not film.known.any()]
