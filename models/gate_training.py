@@ -1,230 +1,240 @@
-"""Where the gate's numbers come from: real chest films against the same films turned, cut and inverted.
+"""Where the gate's numbers come from: real chest films against the same films turned, cut and inverted, and drawings.
 
 ``python -m firstread.models.gate_training FILMS LABELS OUTPUT`` writes ``gate.toml`` anew and prints what it refuses
-of films of patients that it was not trained on. FILMS: a folder of frontal chest films as NIH's ChestX-ray14 gives
-them; LABELS: its table (``Image Index``, ``Patient ID``).
+of films of patients that had no say in it, neither in what was learnt nor in the threshold. FILMS: a folder of frontal
+chest films as NIH's ChestX-ray14 gives them; LABELS: its table (``Image Index``, ``Patient ID``).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
-from firstread.models.likeness import SIDE, Likeness, Matrix, Picture, coordinates, from_table, thumbnail, to_table
+from firstread.models.data.film import DataError
+from firstread.models.gate_material import FOLDS, NEGATIVE, Material, RealFilm, prepare, read_films
+from firstread.models.likeness import RANKS, Likeness, Matrix, Variety, coordinates, to_table
 
-DIRECTIONS = 30
-FOLDS = 5
-REFUSED_SHARE = 0.01
-"""Of unseen chest films: the sickest look the least like chests, so few may be lost here."""
-RIDGE = 50.0
-_SIZE = 128
+RANK_DIRECTIONS = 30
+EDGE_DIRECTIONS = 60
+REFUSED_SHARE = 0.03
+"""Of unseen chest films. At most 0.05 may be: the rest is left for films that are unlike NIH's."""
+UNCERTAIN_SHARE = 0.10
+"""Of chest films, how many score too low for their negative to be put right."""
+PENALTY = 0.02
+"""Inverse strength of the ridge (scikit-learn's C)."""
+PHANTOM_WEIGHT = 3.0
+"""A drawn chest counts as much as so many films: demos, canaries and rehearsals must pass, stout or not."""
+RESAMPLINGS = 2000
 
-Random = np.random.Generator
-
-
-def vary(film: Picture, rng: Random) -> Picture:
-    """The same film placed, turned and collimated a little differently."""
-    width = _SIZE * rng.uniform(0.82, 1.15)
-    across, down = _SIZE / 2 + rng.normal(0, 5, 2)
-    turned = Image.fromarray(film).rotate(rng.normal(0, 4), resample=Image.Resampling.BILINEAR)
-    corners = (across - width / 2, down - width / 2, across + width / 2, down + width / 2)
-    placed = turned.transform((_SIZE, _SIZE), Image.Transform.EXTENT, corners, Image.Resampling.BILINEAR)
-    return np.asarray(placed, np.float32)
+Chosen = npt.NDArray[np.bool_]
 
 
-def sicken(film: Picture, rng: Random) -> Picture:
-    """One lung partly or wholly white, as large effusions and consolidations make it."""
-    down, across = np.mgrid[0:_SIZE, 0:_SIZE].astype(np.float32) / _SIZE
-    centre = (0.5 + rng.choice([-1, 1]) * rng.uniform(0.15, 0.3), rng.uniform(0.3, 0.85))
-    width, height = rng.uniform(0.1, 0.22), rng.uniform(0.12, 0.4)
-    veil = np.exp(-(((across - centre[0]) / width) ** 2) - ((down - centre[1]) / height) ** 2) * rng.uniform(0.5, 1.0)
-    bright = np.float32(np.percentile(film, 85))
-    return np.asarray(film + veil * np.maximum(bright - film, 0), np.float32)
+def fit(material: Material, chosen: Chosen) -> Likeness:
+    """Learn from the chosen rows: principal components of the real films, then a ridge logistic regression."""
+    films = material.traits[chosen & (material.kinds == "film")]
+    ranks = _variety(films[:, :RANKS], RANK_DIRECTIONS)
+    edges = _variety(films[:, RANKS:], EDGE_DIRECTIONS)
+    inputs = coordinates(material.traits[chosen], ranks, edges)
+    scaler = StandardScaler().fit(inputs)
+    learner = LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=1000)
+    weight = np.where(material.kinds[chosen] == "phantom", PHANTOM_WEIGHT, 1.0)
+    learner.fit(scaler.transform(inputs), material.chest[chosen], weight)
+    weights = learner.coef_[0] / scaler.scale_
+    return Likeness(ranks, edges, weights, float(learner.intercept_[0] - weights @ scaler.mean_))
 
 
-def shapes(_film: Picture, rng: Random) -> Picture:
-    """No film at all: soft and hard ellipses on black or grey."""
-    down, across = np.mgrid[0:_SIZE, 0:_SIZE].astype(np.float32)
-    drawn = np.full((_SIZE, _SIZE), rng.uniform(0, 1) * (rng.random() < 0.5), np.float32)
-    for _ in range(rng.integers(1, 6)):
-        (x, y), (a, b), turn = rng.uniform(0, _SIZE, 2), rng.uniform(5, 90, 2), rng.uniform(0, np.pi)
-        u = (across - x) * np.cos(turn) + (down - y) * np.sin(turn)
-        v = (down - y) * np.cos(turn) - (across - x) * np.sin(turn)
-        distance = (u / a) ** 2 + (v / b) ** 2
-        drawn += np.float32(rng.uniform(-1, 1)) * (np.exp(-distance) if rng.random() < 0.5 else distance < 1)
-    drawn -= drawn.min()
-    return np.asarray(drawn / max(float(drawn.max()), 1e-3), np.float32)
-
-
-def _quarter(film: Picture, rng: Random) -> Picture:
-    half = _SIZE // 2
-    row, column = rng.choice([0, half], 2)
-    return film[row : row + half, column : column + half]
-
-
-def _half(film: Picture, rng: Random) -> Picture:
-    return film[:, _SIZE // 2 :] if rng.random() < 0.5 else film[:, : _SIZE // 2]
-
-
-def _slid(film: Picture, rng: Random) -> Picture:
-    return np.roll(film, _SIZE // 2, axis=int(rng.integers(0, 2)))
-
-
-def _quilt(film: Picture, _rng: Random) -> Picture:
-    return np.roll(film, (_SIZE // 2, _SIZE // 2), axis=(0, 1))
-
-
-IMPOSTORS: dict[str, Callable[[Picture, Random], Picture]] = {
-    "upside down": lambda film, _: film[::-1],
-    "half a turn": lambda film, _: film[::-1, ::-1],
-    "a turn to the left": lambda film, _: np.rot90(film),
-    "a turn to the right": lambda film, _: np.rot90(film, 3),
-    "inverted": lambda film, _: 1 - film,
-    "a quarter": _quarter,
-    "a half": _half,
-    "the belly": lambda film, rng: film[int(rng.integers(80, 98)) :],
-    "neck and shoulders": lambda film, rng: film[: int(rng.integers(30, 52))],
-    "the spine": lambda film, _: film[:, 45:83],
-    "slid": _slid,
-    "quilt": _quilt,
-    "shapes": shapes,
-}
-
-
-@dataclass(frozen=True)
-class Material:
-    """Thumbnails [n, 256] with their kind ("film" or an impostor's name) and the fold of their patient."""
-
-    thumbnails: Matrix
-    kinds: npt.NDArray[np.str_]
-    folds: npt.NDArray[np.int64]
-    as_they_are: npt.NDArray[np.bool_]
-    """Real films without any variation: what the figures are taken from."""
-
-
-def prepare(films: Sequence[Picture], patients: Sequence[str], seed: int = 0) -> Material:
-    """Everything to learn from: films, films varied and made sick, impostors, side views and hands of phantoms."""
-    rng = np.random.default_rng(seed)
-    rows: list[tuple[Matrix, str, int, bool]] = []
-    for film, patient in zip(films, patients, strict=True):
-        fold = int(hashlib.sha1(patient.encode(), usedforsecurity=False).hexdigest(), 16) % FOLDS
-        rows.append((thumbnail(film), "film", fold, True))
-        rows.append((thumbnail(vary(film, rng)), "film", fold, False))
-        rows.append((thumbnail(sicken(vary(film, rng), rng)), "film", fold, False))
-        for kind, impostor in IMPOSTORS.items():
-            if rng.random() < 0.7:
-                impression = np.ascontiguousarray(impostor(vary(film, rng), rng))
-                rows.append((thumbnail(impression), kind, fold, False))
-    rows += _phantoms(rng)
-    thumbnails, kinds, folds, real = zip(*rows, strict=True)
-    return Material(np.stack(thumbnails), np.array(kinds), np.array(folds), np.array(real))
-
-
-def _phantoms(rng: Random, each: int = 40, variations: int = 8) -> list[tuple[Matrix, str, int, bool]]:
-    from firstread.models.phantoms import draw, random_spec
-
-    rows = []
-    for view in ("LATERAL", "HAND"):
-        for number in range(each):
-            drawn = draw(random_spec(rng, size=(_SIZE, _SIZE), view=view)).image.astype(np.float32)
-            for _ in range(variations):
-                varied = vary(drawn, rng)
-                varied = np.ascontiguousarray(varied[:, ::-1]) if rng.random() < 0.5 else varied
-                rows.append((thumbnail(varied), f"phantom {view.lower()}", number % FOLDS, False))
-    return rows
-
-
-def fit(material: Material, chosen: npt.NDArray[np.bool_], threshold: float = 0.0) -> Likeness:
-    """Learn from the chosen rows: principal components of the films, then a ridge logistic regression."""
-    film = material.kinds == "film"
-    films = material.thumbnails[chosen & film]
+def _variety(films: Matrix, count: int) -> Variety:
     mean = films.mean(axis=0)
     _, spread, directions = np.linalg.svd(films - mean, full_matrices=False)
-    directions, scales = directions[:DIRECTIONS], spread[:DIRECTIONS] / np.sqrt(len(films))
-    inputs = coordinates(material.thumbnails[chosen], mean, directions, scales)
-    centre, width = inputs.mean(axis=0), inputs.std(axis=0)
-    is_film = film[chosen]
-    balance = np.where(is_film, 0.5 / is_film.mean(), 0.5 / (1 - is_film.mean()))
-    weights, offset = _logistic((inputs - centre) / width, is_film, balance)
-    return Likeness(mean, directions, scales, weights / width, offset - float(weights @ (centre / width)), threshold)
+    return Variety(mean, directions[:count], spread[:count] / np.sqrt(len(films)))
 
 
-def _logistic(inputs: Matrix, is_film: npt.NDArray[np.bool_], balance: Matrix) -> tuple[Matrix, float]:
-    sign = np.where(is_film, 1.0, -1.0)
+def unseen_scores(material: Material, chosen: Chosen) -> tuple[Matrix, Matrix]:
+    """Scores of the chosen rows [n], and with black and white exchanged, by a likeness that saw none of their fold.
 
-    def loss(solution: Matrix) -> tuple[float, Matrix]:
-        margin = sign * (inputs @ solution[:-1] + solution[-1])
-        pull = -balance * sign / (1 + np.exp(np.clip(margin, -500, 500)))
-        slope = np.append(inputs.T @ pull + RIDGE * solution[:-1], pull.sum())
-        value = float(balance @ np.logaddexp(0, -margin) + RIDGE / 2 * solution[:-1] @ solution[:-1])
-        return value, slope
+    NaN for all others.
+    """
+    own, exchanged = (np.full(len(material.kinds), np.nan) for _ in range(2))
+    for fold in np.unique(material.folds[chosen]):
+        unseen = chosen & (material.folds == fold)
+        likeness = fit(material, chosen & ~unseen)
+        own[unseen] = likeness(material.traits[unseen])
+        exchanged[unseen] = likeness(material.exchanged[unseen])
+    return own, exchanged
 
-    solution = minimize(loss, np.zeros(inputs.shape[1] + 1), jac=True, method="L-BFGS-B").x
-    return solution[:-1], float(solution[-1])
+
+def with_thresholds(likeness: Likeness, material: Material, own: Matrix, exchanged: Matrix) -> Likeness:
+    """The likeness with both thresholds, from scores of rows that it has not seen (NaN rows have no say)."""
+    known = np.isfinite(own)
+    films = own[known & material.as_they_are]
+    # Nothing else than a negative may ever be taken for one: neither a positive film nor an impostor.
+    others = exchanged[known & ((~material.chest & (material.kinds != NEGATIVE)) | material.as_they_are)]
+    return replace(
+        likeness,
+        threshold=float(np.quantile(films, REFUSED_SHARE)),
+        certain=max(float(np.quantile(films, UNCERTAIN_SHARE)), float(others.max())),
+    )
 
 
-def cross_validate(material: Material) -> npt.NDArray[np.float64]:
-    """The score of every row by a likeness that has seen nothing of its patient."""
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What gates that had not seen a row's patient make of every row of the material.
+
+    ``scores``: own likeness less that gate's threshold; ``passed``: let through as it is; ``put_right``: let through
+    with black and white exchanged.
+    """
+
+    scores: Matrix
+    passed: Chosen
+    put_right: Chosen
+
+
+def cross_validate(material: Material) -> Judged:
+    """Judge every row by a gate that has seen nothing of its fold, neither for its table nor for its thresholds."""
     scores = np.zeros(len(material.kinds))
+    put_right = np.zeros(len(scores), bool)
     for fold in range(FOLDS):
         unseen = material.folds == fold
-        scores[unseen] = fit(material, ~unseen)(material.thumbnails[unseen])
-    return scores
+        likeness = with_thresholds(fit(material, ~unseen), material, *unseen_scores(material, ~unseen))
+        scores[unseen] = likeness(material.traits[unseen]) - likeness.threshold
+        put_right[unseen] = (scores[unseen] < 0) & (likeness(material.exchanged[unseen]) >= likeness.certain)
+    looked_at = material.as_they_are | ~material.chest
+    return Judged(scores, scores >= 0, put_right & looked_at)
 
 
-def read_films(folder: Path, labels: Path) -> tuple[list[Picture], list[str]]:
-    """The films that a table in NIH's form names, 128 x 128 in [0, 1], and their patients."""
-    with labels.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if (folder / row["Image Index"]).is_file()]
-    films: list[Picture] = []
-    for row in rows:
-        with Image.open(folder / row["Image Index"]) as image:
-            grey = image.convert("L").resize((_SIZE, _SIZE), Image.Resampling.BOX)
-        films.append(np.asarray(grey, np.float32) / np.float32(255))
-    return films, [row["Patient ID"] for row in rows]
+def share_with_interval(refused: Chosen, patients: Sequence[str], seed: int = 0) -> tuple[float, float, float]:
+    """Refused share of films and its 95 % interval: patients are drawn with replacement, films go with them."""
+    _, who = np.unique(np.asarray(patients), return_inverse=True)
+    films, lost = np.bincount(who), np.bincount(who, refused)
+    drawn = np.random.default_rng(seed).integers(0, len(films), (RESAMPLINGS, len(films)))
+    shares = lost[drawn].sum(axis=1) / films[drawn].sum(axis=1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return float(refused.mean()), float(low), float(high)
+
+
+def _groups(film: RealFilm) -> list[str]:
+    row = film.row
+    named = [f"label {label}" for label in row.get("Finding Labels", "").split("|") if label]
+    for column, name in (("View Position", "view"), ("Patient Gender", "sex")):
+        if row.get(column):
+            named.append(f"{name} {row[column]}")
+    age = row.get("Patient Age", "").rstrip("Y")
+    return [*named, f"age {int(age) // 20 * 20} to {int(age) // 20 * 20 + 19}"] if age.isdigit() else named
+
+
+def report(films: Sequence[RealFilm], material: Material, judged: Judged) -> list[str]:
+    """What is refused of real films, in all and by group, and what is let through of anything else: lines to print."""
+    refused = ~judged.passed[material.as_they_are] | np.array([bool(film.outside) for film in films])
+    share, low, high = share_with_interval(refused, [film.patient for film in films])
+    lines = [
+        f"of {len(films)} real chest films, each judged by a gate that had not seen its patient, "
+        f"{refused.sum()} are refused: {share:.1%} (95 % interval {low:.1%} to {high:.1%})",
+        f"  by the simple limits alone: {sum(bool(film.outside) for film in films)}",
+        f"  taken for negatives by mistake: {int(judged.put_right[material.as_they_are].sum())}",
+    ]
+    groups: dict[str, list[bool]] = {}
+    for film, lost in zip(films, refused, strict=True):
+        for name in _groups(film):
+            groups.setdefault(name, []).append(bool(lost))
+    lines += [f"  {name}: {sum(lost)} of {len(lost)} refused" for name, lost in sorted(groups.items())]
+    drawn = material.kinds == "phantom"
+    lines.append(f"of {drawn.sum()} chest phantoms, {int((~judged.passed[drawn]).sum())} are refused")
+    lines.append("let through of what must not be:")
+    for kind in np.unique(material.kinds[~material.chest]):
+        rows = material.kinds == kind
+        passed = int(judged.passed[rows].sum())
+        tail = f", {int(judged.put_right[rows].sum())} put right" if judged.put_right[rows].any() else ""
+        lines.append(f"  {kind}: {passed} of {rows.sum()}{tail}")
+    return lines
+
+
+def without_each(material: Material, threshold: float, families: dict[str, Callable[[str], bool]]) -> list[str]:
+    """How much of a family of impostors is let through by a gate that was never shown any of it: lines to print."""
+    lines = [f"let through at the same threshold ({threshold:.2f}) when a family was left out of training:"]
+    for name, belongs in families.items():
+        left_out = np.array([belongs(kind) for kind in material.kinds])
+        scores = fit(material, ~left_out)(material.traits[left_out])
+        lines.append(f"  {name}: {int((scores >= threshold).sum())} of {len(scores)}")
+    return lines
+
+
+_BONES = ("drawn hand", "drawn foot", "drawn knee", "drawn shoulder")
+_TRUNK = ("drawn pelvis", "drawn abdomen", "drawn spine", "drawn spine from the side")
+_HEAD = ("drawn skull", "drawn teeth", "drawn tooth")
+_PATIENTLESS = ("drawn blank", "drawn noise", "drawn bars", "drawn screenshot", "drawn photograph", "drawn document")
+_TESTS = ("drawn slice", "drawn ultrasound", "drawn step wedge", "drawn test object", "drawn clipped")
+_TURNS = ("upside down", "half a turn", "a turn to the left", "a turn to the right", "transposed", "tilted")
+_PARTS = ("a quarter", "left or right half", "lower half", "upper half", "the belly", "neck and shoulders", "the spine")
+FAMILIES: dict[str, Callable[[str], bool]] = {
+    "limbs": lambda kind: kind in _BONES,
+    "belly, pelvis and spine": lambda kind: kind in _TRUNK,
+    "head": lambda kind: kind in _HEAD,
+    "lateral chest": lambda kind: kind == "drawn lateral",
+    "dog and breast": lambda kind: kind in ("drawn dog", "drawn breast"),
+    "no film at all": lambda kind: kind in (*_PATIENTLESS, *_TESTS, "shapes", "clouds"),
+    "turned": lambda kind: kind in _TURNS,
+    "inverted": lambda kind: kind.startswith(NEGATIVE),
+    "parts of a chest": lambda kind: kind in _PARTS,
+}
+"""Kinds that are alike: what the gate has never seen is judged a family at a time."""
+
+
+def train(films: Sequence[RealFilm], say: Callable[[str], None] = print) -> Likeness:
+    """Learn from all films, after saying what gates that had not seen them make of them."""
+    material = prepare(films)
+    judged = cross_validate(material)
+    for line in report(films, material, judged):
+        say(line)
+    everything = np.ones(len(material.kinds), bool)
+    likeness = with_thresholds(fit(material, everything), material, *unseen_scores(material, everything))
+    for line in without_each(material, likeness.threshold, FAMILIES):
+        say(line)
+    return likeness
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Learn, report, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("films", type=Path)
-    parser.add_argument("labels", type=Path)
-    parser.add_argument("output", type=Path)
+    parser.add_argument("films", type=Path, help="folder of the films")
+    parser.add_argument("labels", type=Path, help="table that names them and their patients")
+    parser.add_argument("output", type=Path, help="where gate.toml is written")
     chosen = parser.parse_args(arguments)
-    material = prepare(*read_films(chosen.films, chosen.labels))
-    scores = cross_validate(material)
-    real = scores[material.as_they_are]
-    threshold = float(np.quantile(real, REFUSED_SHARE))
-    print(f"{len(real)} films, threshold {threshold:.2f}: {np.mean(real < threshold):.1%} of unseen films refused")
-    for kind in np.unique(material.kinds[material.kinds != "film"]):
-        passed = float(np.mean(scores[material.kinds == kind] >= threshold))
-        print(f"  {kind}: {passed:.1%} let through")
-    likeness = fit(material, np.ones(len(scores), bool), threshold)
-    likeness = replace(from_table(to_table(likeness)), threshold=threshold)
-    chosen.output.write_text(_toml(likeness), encoding="utf-8")
+    try:
+        films = read_films(chosen.films, chosen.labels)
+    except DataError as error:
+        parser.exit(1, f"{error}\n")
+    text = to_toml(train(films))
+    temporary = chosen.output.with_name(chosen.output.name + ".part")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(chosen.output)
 
 
-def _toml(likeness: Likeness) -> str:
+def to_toml(likeness: Likeness) -> str:
+    """The text of ``gate.toml``."""
     lines = [
         "# Written by firstread.models.gate_training: statistics of real frontal chest films, in thousandths.",
-        f"# mean and directions are {SIDE} x {SIDE} thumbnails of ranks, row by row.",
-        "",
-        "[likeness]",
+        "# What the numbers mean: firstread.models.likeness.",
     ]
-    for name, value in to_table(likeness).items():
-        if name == "directions":
-            lines += ["directions = [", *(f"  {row}," for row in value), "]"]
-        else:
-            lines.append(f"{name} = {value}")
+    table = to_table(likeness)
+    parts = {"likeness": table, "likeness.ranks": table.pop("ranks"), "likeness.edges": table.pop("edges")}
+    for title, part in parts.items():
+        lines += ["", f"[{title}]"]
+        for name, value in part.items():
+            if name == "directions":
+                lines += ["directions = [", *(f"  {row}," for row in value), "]"]
+            else:
+                lines.append(f"{name} = {value}")
     return "\n".join(lines) + "\n"
 
 

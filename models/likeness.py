@@ -1,4 +1,4 @@
-"""How much an image is like a frontal chest film: one number from a 16 x 16 thumbnail, by a table learnt from films."""
+"""How much an image is like a frontal chest film: one number from ranks of grey and edges, by a learnt table."""
 
 from __future__ import annotations
 
@@ -17,27 +17,70 @@ from scipy.stats import rankdata
 Matrix = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.float32]
 
-SIDE = 16
-"""Pixels of the thumbnail: enough for two lungs and a heart, too few for a person."""
-
 WORKING_SIDE = 128
 """Pixels of the image in which the frame is looked for."""
+
+RANKS_SIDE = 16
+"""Ranks of grey: enough for two lungs and a heart, too few for a person."""
+EDGES_SIDE = 48
+EDGES_CELLS = 6
+EDGES_DIRECTIONS = 8
+"""Edges: in each of 6 x 6 cells, how much of the grey's slope points into each of 8 directions."""
+
+RANKS = RANKS_SIDE * RANKS_SIDE
+EDGES = EDGES_DIRECTIONS * EDGES_CELLS * EDGES_CELLS
 
 _FLATTEST_EDGE = 0.04
 _LARGEST_FRAME = 0.35
 _FURTHEST = 30.0
+_FAINTEST_SLOPE = 1e-3
 
 
-def thumbnail(pixels: Picture) -> Matrix:
-    """An image [rows, columns] as its flat thumbnail: frame cut off, and ranks instead of greys.
+def traits(pixels: Picture) -> Matrix:
+    """What is looked at in an image [rows, columns]: float64 [RANKS + EDGES].
 
-    Ranks make it independent of window, gamma and exposure. Mean 0, standard deviation 1 (all 0 for a blank image).
+    Its frame is cut off, and its greys become ranks, so that window, gamma and exposure do not matter. The first RANKS
+    have mean 0 and standard deviation 1 (all are 0 for a blank image); edges have length 1 or less in each cell.
     """
     small = np.asarray(Image.fromarray(pixels).resize((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX))
     inside = Image.fromarray(np.ascontiguousarray(without_frame(small)))
-    ranks = rankdata(np.asarray(inside.resize((SIDE, SIDE), Image.Resampling.BOX)).ravel())
+    ranks = _ranks(np.asarray(inside.resize((RANKS_SIDE, RANKS_SIDE), Image.Resampling.BOX)))
     spread = float(ranks.std())
-    return (ranks - ranks.mean()) / spread if spread > 0 else np.zeros(SIDE * SIDE)
+    standing = (ranks - ranks.mean()) / spread if spread > 0 else np.zeros_like(ranks)
+    fine = _ranks(np.asarray(inside.resize((EDGES_SIDE, EDGES_SIDE), Image.Resampling.BOX)))
+    return np.concatenate([standing.ravel(), _edges(fine).ravel()])
+
+
+def _ranks(image: Picture) -> Matrix:
+    """Each grey as its rank among all, in (0, 1]."""
+    ranks: Matrix = rankdata(image.ravel()).reshape(image.shape) / image.size
+    return ranks
+
+
+def _edges(image: Matrix) -> Matrix:
+    """Slopes by direction and cell [directions, cells, cells]: a histogram of oriented gradients that knows their sign.
+
+    (scikit-image's forgets it, and with it what is black and what is white.)
+    """
+    down, across = np.gradient(image)
+    steep = np.hypot(across, down)
+    towards = np.arctan2(down, across) / (2 * np.pi) * EDGES_DIRECTIONS % EDGES_DIRECTIONS
+    lower = np.floor(towards).astype(np.intp)
+    upper_share = steep * (towards - lower)
+    size = EDGES_SIDE // EDGES_CELLS
+    cell = np.arange(EDGES_SIDE) // size
+    cells = cell[:, None] * EDGES_CELLS + cell[None, :]
+    count = EDGES_CELLS * EDGES_CELLS
+    slots = np.concatenate(
+        [
+            (lower % EDGES_DIRECTIONS * count + cells).ravel(),
+            ((lower + 1) % EDGES_DIRECTIONS * count + cells).ravel(),
+        ]
+    )
+    shares = np.concatenate([(steep - upper_share).ravel(), upper_share.ravel()])
+    sums = np.bincount(slots, shares, EDGES_DIRECTIONS * count).reshape(EDGES_DIRECTIONS, EDGES_CELLS, EDGES_CELLS)
+    edges: Matrix = sums / np.sqrt((sums**2).sum(axis=0) + _FAINTEST_SLOPE)
+    return edges
 
 
 def without_frame(pixels: Picture) -> Picture:
@@ -62,36 +105,53 @@ def _flat(line: Picture) -> bool:
     return float(ordered[int(0.92 * (len(line) - 1))] - ordered[int(0.08 * (len(line) - 1))]) < _FLATTEST_EDGE
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """A quadratic discriminant on the main directions in which chest films differ.
+@dataclass(frozen=True, eq=False)
+class Variety:
+    """The main directions in which chest films differ in one kind of trait of d numbers.
 
-    ``mean`` [256], ``directions`` [k, 256], ``scales`` [k]: the films' principal components; ``weights`` and
-    ``offset``: of the k coordinates, their squares and the remainder (2 k + 1 numbers).
-    ``threshold``: below it an image is taken for no frontal chest film.
+    ``mean`` [d], ``directions`` [k, d], ``scales`` [k]: the films' principal components.
     """
 
     mean: Matrix
     directions: Matrix
     scales: Matrix
+
+    def coordinates(self, given: Matrix) -> Matrix:
+        """[n, d] to [n, 2 k + 1]: position along each direction, its square, and what no direction explains."""
+        apart = given - self.mean
+        along = apart @ self.directions.T
+        rest = np.log(np.mean((apart - along @ self.directions) ** 2, axis=1, keepdims=True) + 1e-4)
+        scaled = along / self.scales
+        result: Matrix = np.clip(np.hstack([scaled, scaled**2, rest]), -_FURTHEST, _FURTHEST)
+        return result
+
+
+def coordinates(given: Matrix, ranks: Variety, edges: Variety) -> Matrix:
+    """Traits [n, RANKS + EDGES] as coordinates of both kinds, side by side."""
+    return np.hstack([ranks.coordinates(given[:, :RANKS]), edges.coordinates(given[:, RANKS:])])
+
+
+@dataclass(frozen=True, eq=False)
+class Likeness:
+    """A quadratic discriminant on the main directions in which chest films differ.
+
+    ``weights`` and ``offset``: of both kinds' coordinates.
+    ``threshold``: below it an image is taken for no frontal chest film.
+    ``certain``: from it on a picture is a chest film beyond doubt, so that one which only reaches it when black and
+    white are exchanged is a negative.
+    """
+
+    ranks: Variety
+    edges: Variety
     weights: Matrix
     offset: float
-    threshold: float
+    threshold: float = 0.0
+    certain: float = 0.0
 
-    def __call__(self, thumbnails: Matrix) -> Matrix:
-        """Scores (log odds) of thumbnails [n, 256]: positive speaks for a frontal chest film."""
-        scores: Matrix = coordinates(thumbnails, self.mean, self.directions, self.scales) @ self.weights + self.offset
+    def __call__(self, given: Matrix) -> Matrix:
+        """Scores (log odds) of traits [n, RANKS + EDGES]: positive speaks for a frontal chest film."""
+        scores: Matrix = coordinates(given, self.ranks, self.edges) @ self.weights + self.offset
         return scores
-
-
-def coordinates(thumbnails: Matrix, mean: Matrix, directions: Matrix, scales: Matrix) -> Matrix:
-    """[n, 256] to [n, 2 k + 1]: position along each direction, its square, and what no direction explains."""
-    apart = thumbnails - mean
-    along = apart @ directions.T
-    rest = np.log(np.mean((apart - along @ directions) ** 2, axis=1, keepdims=True) + 1e-4)
-    scaled = along / scales
-    result: Matrix = np.clip(np.hstack([scaled, scaled**2, rest]), -_FURTHEST, _FURTHEST)
-    return result
 
 
 @functools.cache
@@ -103,23 +163,29 @@ def own_likeness() -> Likeness:
 
 def from_table(table: Mapping[str, Any]) -> Likeness:
     """A likeness from its table of integers (thousandths)."""
+
+    def variety(name: str) -> Variety:
+        part = table[name]
+        return Variety(*(np.array(part[key]) / 1000 for key in ("mean", "directions", "scales")))
+
     return Likeness(
-        mean=np.array(table["mean"]) / 1000,
-        directions=np.array(table["directions"]) / 1000,
-        scales=np.array(table["scales"]) / 1000,
+        ranks=variety("ranks"),
+        edges=variety("edges"),
         weights=np.array(table["weights"]) / 1000,
         offset=float(table["offset"]) / 1000,
         threshold=float(table["threshold"]) / 1000,
+        certain=float(table["certain"]) / 1000,
     )
 
 
 def to_table(likeness: Likeness) -> dict[str, Any]:
     """Integers (thousandths) by name, as they stand in ``gate.toml``."""
-    return {
-        "threshold": round(likeness.threshold * 1000),
-        "offset": round(likeness.offset * 1000),
-        "weights": np.round(likeness.weights * 1000).astype(int).tolist(),
-        "scales": np.round(likeness.scales * 1000).astype(int).tolist(),
-        "mean": np.round(likeness.mean * 1000).astype(int).tolist(),
-        "directions": np.round(likeness.directions * 1000).astype(int).tolist(),
-    }
+
+    def whole(numbers: Matrix) -> Any:
+        return np.round(numbers * 1000).astype(int).tolist()
+
+    table: dict[str, Any] = {name: round(getattr(likeness, name) * 1000) for name in ("threshold", "certain", "offset")}
+    table["weights"] = whole(likeness.weights)
+    for name, part in (("ranks", likeness.ranks), ("edges", likeness.edges)):
+        table[name] = {key: whole(getattr(part, key)) for key in ("mean", "scales", "directions")}
+    return table

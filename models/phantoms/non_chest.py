@@ -13,12 +13,11 @@ from PIL import ImageDraw, ImageFont
 from firstread.models.phantoms.canvas import Canvas, Points, ribbon, smooth_outline
 from firstread.models.phantoms.drawing import draw
 from firstread.models.phantoms.exposure import collimate, expose, stamp
-from firstread.models.phantoms.spec import Image, PhantomError, PhantomSpec
+from firstread.models.phantoms.non_films import NON_FILMS
+from firstread.models.phantoms.other_parts import BODY_PARTS, RING, Random, bowel_gas
+from firstread.models.phantoms.spec import Image, PhantomError, PhantomSpec, random_spec
 
 Layer = NDArray[np.floating[Any]]
-
-_TURN = np.linspace(0, 2 * np.pi, 48)
-_RING = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
 
 def _canvas(size: tuple[int, int], width: float) -> Canvas:
@@ -37,11 +36,11 @@ def _pelvis(canvas: Canvas, rng: np.random.Generator) -> Layer:
         wing = smooth_outline(
             [(0.2, -0.25), (0.32, -0.7), (0.7, -0.85), (0.95, -0.55), (0.72, -0.1), (0.72, 0.22), (0.4, 0.1)]
         )
-        socket = _RING * (0.22, 0.22) + (0.68, 0.12)
-        ring = ribbon(_RING * (0.22, 0.2) + (0.33, 0.48), 0.14)
+        socket = RING * (0.22, 0.22) + (0.68, 0.12)
+        ring = ribbon(RING * (0.22, 0.2) + (0.33, 0.48), 0.14)
         femur = ribbon(smooth_outline([(0.72, 0.12), (0.98, 0.32), (1.0, 0.8), (0.95, 2.0)], closed=False), 0.24)
-        head = _RING * 0.17 + (0.69, 0.13)
-        trochanter = _RING * (0.13, 0.17) + (1.07, 0.3)
+        head = RING * 0.17 + (0.69, 0.13)
+        trochanter = RING * (0.13, 0.17) + (1.07, 0.3)
         for outline, grey in ((wing, 120), (socket, 165), (ring, 150), (femur, 190), (trochanter, 170), (head, 215)):
             bones.append((outline * (side * wide, 1.0), grey))
         holes.append((ribbon(femur[: len(femur) // 2] * (side * wide, 1.0), 0.02), 90))
@@ -51,11 +50,7 @@ def _pelvis(canvas: Canvas, rng: np.random.Generator) -> Layer:
         for y in (-1.4, -1.05, -0.7)
     ]
     bones += [(sacrum, 150), *((outline, 170) for outline in lumbar)]
-    gas = canvas.zeros()
-    for _ in range(6):
-        x, y = (float(at) for at in rng.normal((0.0, -0.6), (0.4, 0.3)))
-        spot = canvas.glow(x, y, float(rng.uniform(0.05, 0.16)))
-        gas = np.maximum(gas, spot)
+    gas = bowel_gas(canvas, rng, 6, (0.0, -0.6), (0.4, 0.3))
     skeleton = canvas.blur(canvas.polygons(bones), 0.01)
     film: Layer = 0.62 * canvas.blur(trunk, 0.05) + 0.42 * skeleton + 0.1 * canvas.polygons(holes) - 0.18 * gas * trunk
     return film
@@ -64,15 +59,15 @@ def _pelvis(canvas: Canvas, rng: np.random.Generator) -> Layer:
 def _skull(canvas: Canvas, rng: np.random.Generator) -> Layer:
     """A skull from the front: vault, orbits, nose, teeth, jaw and neck."""
     tall = float(rng.uniform(0.95, 1.1))
-    vault = _RING * (0.72, 0.85 * tall) + (0, -0.35)
+    vault = RING * (0.72, 0.85 * tall) + (0, -0.35)
     face = smooth_outline([(-0.6, 0.0), (0.6, 0.0), (0.52, 0.6), (0.26, 0.95), (-0.26, 0.95), (-0.52, 0.6)])
     head = np.maximum(canvas.mask(vault), canvas.mask(face))
     shell = canvas.mask(ribbon(vault, 0.08))
-    orbits = canvas.polygons([(_RING * (0.19, 0.17) + (side * 0.28, 0.02), 255) for side in (-1.0, 1.0)])
-    rims = canvas.polygons([(ribbon(_RING * (0.2, 0.18) + (side * 0.28, 0.02), 0.035), 255) for side in (-1.0, 1.0)])
+    orbits = canvas.polygons([(RING * (0.19, 0.17) + (side * 0.28, 0.02), 255) for side in (-1.0, 1.0)])
+    rims = canvas.polygons([(ribbon(RING * (0.2, 0.18) + (side * 0.28, 0.02), 0.035), 255) for side in (-1.0, 1.0)])
     nose = canvas.mask(smooth_outline([(0.0, 0.08), (0.12, 0.36), (0.0, 0.42), (-0.12, 0.36)]))
     teeth = canvas.polygons(
-        [(_RING * (0.035, 0.07) + (x, y), 255) for x in np.linspace(-0.26, 0.26, 8) for y in (0.55, 0.7)]
+        [(RING * (0.035, 0.07) + (x, y), 255) for x in np.linspace(-0.26, 0.26, 8) for y in (0.55, 0.7)]
     )
     neck = canvas.mask(smooth_outline([(-0.35, 0.7), (0.35, 0.7), (0.5, 2.0), (-0.5, 2.0)]))
     jaw = canvas.mask(
@@ -104,9 +99,10 @@ def _fitted(layer: Image, size: tuple[int, int]) -> Layer:
 
 
 def _view(view: str, seed: int, size: tuple[int, int]) -> Layer:
+    """A side view or a hand, of any habitus; a third faces the other way."""
     rng = np.random.default_rng([seed, 12])
-    exposure, tilt = float(rng.normal(0, 0.4)), float(rng.normal(0, 4))
-    return draw(PhantomSpec(seed=seed, view=view, size=size, exposure=exposure, rotation_deg=tilt)).image
+    image = draw(random_spec(rng, size=size, view=view)).image
+    return np.ascontiguousarray(image[:, ::-1]) if rng.random() < 1 / 3 else image
 
 
 def _blank(seed: int, size: tuple[int, int]) -> Layer:
@@ -171,15 +167,25 @@ def _screenshot(seed: int, size: tuple[int, int]) -> Layer:
     return 1 - page if rng.random() < 0.5 else page
 
 
+def _part(shape: Callable[[Canvas, Random], Layer]) -> Callable[[int, tuple[int, int]], Layer]:
+    return lambda seed, size: _body_part(shape, seed, size)
+
+
+def _not_exposed(picture: Callable[[Random, tuple[int, int]], Layer]) -> Callable[[int, tuple[int, int]], Layer]:
+    return lambda seed, size: picture(np.random.default_rng([seed, 17]), size)
+
+
 NON_CHEST: dict[str, Callable[[int, tuple[int, int]], Layer]] = {
     "hand": lambda seed, size: _view("HAND", seed, size),
     "lateral": lambda seed, size: _view("LATERAL", seed, size),
     "pelvis": lambda seed, size: _body_part(_pelvis, seed, size),
     "skull": lambda seed, size: _body_part(_skull, seed, size),
+    **{kind: _part(shape) for kind, shape in BODY_PARTS.items()},
     "blank": _blank,
     "noise": _noise,
     "bars": _bars,
     "screenshot": _screenshot,
+    **{kind: _not_exposed(picture) for kind, picture in NON_FILMS.items()},
 }
 """Kind to how it is drawn from a seed and a size (rows, columns)."""
 

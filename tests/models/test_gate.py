@@ -1,22 +1,18 @@
-"""The gate lets chest films through, sick ones too, and keeps out what is none."""
+"""The gate lets drawn chests through, sick ones too, and keeps out what is none."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from scipy.ndimage import gaussian_filter
 
 from firstread.models.findings import ReasonCode
-from firstread.models.gate import Picture, inspect
-from firstread.models.gate_training import cross_validate, prepare, read_films
-from firstread.models.likeness import from_table, own_likeness, thumbnail, to_table, without_frame
-from firstread.models.phantoms import DRAWABLE, draw, random_spec
-from tests.peers import real_films
+from firstread.models.gate import Picture, admit, broken_limit, inspect
+from firstread.models.likeness import EDGES, RANKS, from_table, own_likeness, to_table, traits, without_frame
+from firstread.models.phantoms import DRAWABLE, NON_CHEST, draw, draw_non_chest, random_spec
 
 SIZE = (256, 256)
 
@@ -27,16 +23,8 @@ def phantom(view: str, number: int, label: str = "") -> Picture:
     return draw(random_spec(rng, [label] if label else [], SIZE, view)).image.astype(np.float32)
 
 
-@cache
-def nih(step: int) -> tuple[Picture, ...]:
-    folder = real_films() / "nih"
-    with (folder / "labels.csv").open(newline="") as file:
-        names = [row["Image Index"] for row in csv.DictReader(file)][::step]
-    return tuple(np.asarray(Image.open(folder / "images" / name).convert("L"), np.float32) / 255 for name in names)
-
-
 def refused(pixels: Picture) -> ReasonCode | None:
-    reason = inspect(np.ascontiguousarray(pixels, np.float32)).reason
+    reason = admit(np.ascontiguousarray(pixels, np.float32)).verdict.reason
     assert reason is None or reason.detail
     return reason.code if reason else None
 
@@ -68,10 +56,12 @@ def test_phantoms_of_a_chest_pass_sick_or_not(view: str, label: str) -> None:
         assert refused(phantom(view, number, label)) is None
 
 
-@pytest.mark.parametrize("view", ["LATERAL", "HAND"])
-def test_phantoms_of_anything_else_do_not_pass(view: str) -> None:
-    for number in range(6):
-        assert refused(phantom(view, number)) is ReasonCode.NOT_A_CHEST
+@pytest.mark.parametrize("kind", NON_CHEST)
+def test_pictures_of_anything_else_do_not_pass_as_they_are_nor_as_negatives(kind: str) -> None:
+    for number in range(4):  # not the numbers that the gate was made with
+        picture = draw_non_chest(kind, number, SIZE)
+        assert refused(picture) in (ReasonCode.NOT_A_CHEST, ReasonCode.OUTSIDE_EXPERIENCE)
+        assert refused(1 - picture) in (ReasonCode.NOT_A_CHEST, ReasonCode.OUTSIDE_EXPERIENCE)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +84,15 @@ def test_what_is_no_film_at_all_is_outside_the_models_experience(picture: Pictur
     assert reason is not None
     assert reason.code is ReasonCode.OUTSIDE_EXPERIENCE
     assert word in reason.detail
+    assert broken_limit(picture) == reason
+
+
+def test_an_exposure_that_left_nearly_nothing_but_black_and_white_is_named() -> None:
+    film = phantom("PA", 1)
+    low, high = np.quantile(film, [0.45, 0.55])
+    reason = inspect(np.clip((film - low) / (high - low), 0, 1).astype(np.float32)).reason
+    assert reason is not None
+    assert "plain black or white" in reason.detail
 
 
 @pytest.mark.parametrize(
@@ -103,47 +102,66 @@ def test_what_is_no_film_at_all_is_outside_the_models_experience(picture: Pictur
         (lambda pixels: pixels[::-1, ::-1], "upside down"),
         (np.rot90, "on its side"),
         (lambda pixels: np.rot90(pixels, 3), "on its side"),
-        (lambda pixels: 1 - pixels, "black and white"),
     ],
 )
-def test_a_chest_that_is_turned_or_inverted_is_refused_and_mostly_told_so(
-    turn: Callable[[Picture], Picture], word: str
-) -> None:
-    films = [*nih(40), *(phantom("PA", number) for number in range(4))]
-    reasons = [inspect(np.ascontiguousarray(turn(film))).reason for film in films]
-    assert sum(reason is None for reason in reasons) <= 1
+def test_a_chest_that_is_turned_is_refused_and_mostly_told_so(turn: Callable[[Picture], Picture], word: str) -> None:
+    films = [phantom("PA", number) for number in range(8)]
+    reasons = [admit(np.ascontiguousarray(turn(film))).verdict.reason for film in films]
+    assert None not in reasons
     assert sum(reason is not None and word in reason.detail for reason in reasons) > 0.6 * len(films)
 
 
-@pytest.mark.parametrize(
-    "disturb",
-    [
-        lambda film: film,
-        lambda film: np.clip(film * 0.6, 0, 1),
-        lambda film: np.clip(film * 0.7 + 0.3, 0, 1),
-        lambda film: film**1.8,
-        lambda film: film**0.6,
-        lambda film: gaussian_filter(film, 2),
-        lambda film: np.clip(film + np.random.default_rng(0).normal(0, 0.02, film.shape), 0, 1),
-        lambda film: np.pad(film, 40),
-        lambda film: film[20:-20, 20:-20],
-        lambda film: film[:, ::-1],
-    ],
-)
-def test_of_real_chest_films_at_most_five_in_a_hundred_are_refused_however_they_were_exposed(
-    disturb: Callable[[Picture], Picture],
+def test_a_negative_is_refused_as_it_is_and_put_right_when_that_is_certain() -> None:
+    films = [phantom("PA", number) for number in range(8)]
+    put_right = 0
+    for film in films:
+        negative = np.float32(1) - film
+        seen = inspect(negative)
+        assert seen.reason is not None  # whoever does not put it right must not analyse it
+        assert seen.reason.code is ReasonCode.OUTSIDE_EXPERIENCE
+        admission = admit(negative)
+        if seen.negative:
+            put_right += 1
+            np.testing.assert_allclose(admission.pixels, film, atol=1e-6)
+            assert admission.verdict.reason is None
+            assert "black and white are exchanged: put right" in admission.notes[0]
+            assert admission.verdict.scores["likeness_as_received"] < admission.verdict.scores["likeness_needed"]
+        else:
+            assert admission.verdict.reason == seen.reason
+    assert put_right >= 6
+
+
+def test_a_film_that_is_not_put_right_comes_back_untouched() -> None:
+    film = phantom("AP", 2)
+    admission = admit(film)
+    assert admission.pixels is film
+    assert admission.notes == ()
+    assert not admission.verdict.negative
+
+
+def test_a_negative_that_stands_upside_down_is_not_put_right() -> None:
+    for number in range(6):
+        admission = admit(np.ascontiguousarray(1 - phantom("PA", number)[::-1]))
+        assert admission.verdict.reason is not None
+        assert admission.notes == ()
+
+
+def test_a_negative_that_is_not_quite_like_a_chest_is_refused_rather_than_put_right(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    outcomes = [refused(disturb(film)) for film in nih(8)]
-    assert sum(outcome is not None for outcome in outcomes) <= 0.05 * len(outcomes)
+    from dataclasses import replace
 
+    from firstread.models import gate
 
-@pytest.mark.slow
-def test_of_real_chest_films_of_unseen_patients_at_most_three_in_a_hundred_are_refused() -> None:
-    folder = real_films() / "nih"
-    material = prepare(*read_films(folder / "images", folder / "labels.csv"))
-    scores = cross_validate(material)[material.as_they_are]
-    assert len(scores) == 808
-    assert np.mean(scores < own_likeness().threshold) < 0.03
+    negative = np.float32(1) - phantom("PA", 1)
+    sure = admit(negative)
+    assert sure.notes
+    demanding = replace(own_likeness(), certain=sure.verdict.scores["likeness"] + 0.5)
+    monkeypatch.setattr(gate, "own_likeness", lambda: demanding)
+    doubtful = admit(negative)
+    assert doubtful.notes == ()
+    assert doubtful.verdict.reason is not None
+    assert "black and white are exchanged" in doubtful.verdict.reason.detail
 
 
 def test_a_white_frame_round_a_film_is_cut_off() -> None:
@@ -152,32 +170,64 @@ def test_a_white_frame_round_a_film_is_cut_off() -> None:
     assert refused(framed) is None
 
 
-def test_scores_are_kept_with_the_verdict() -> None:
-    scores = inspect(phantom("PA", 2)).scores
-    assert scores["likeness"] > scores["likeness_needed"]
-    assert {"spread", "noise", "clipped", "edges", "stripes", "elongation"} <= set(scores)
+def test_scores_are_kept_with_the_verdict_whatever_it_is() -> None:
+    measures = {"spread", "noise", "clipped", "white", "edges", "few_greys", "stripes", "elongation"}
+    passed = inspect(phantom("PA", 2)).scores
+    assert passed["likeness"] > passed["likeness_needed"]
+    for picture in (phantom("PA", 2), noise(), draw_non_chest("pelvis", 1, SIZE), phantom("PA", 2)[::-1]):
+        scores = inspect(np.ascontiguousarray(picture)).scores
+        assert measures <= set(scores)
+        assert all(np.isfinite(value) for value in scores.values())
 
 
-@pytest.mark.parametrize("side", [128, 512, 1024])
+@pytest.mark.parametrize(
+    "picture", [noise(), wedge(), np.zeros((64, 64), np.float32), draw_non_chest("pelvis", 1, SIZE), phantom("PA", 2).T]
+)
+def test_every_refusal_says_its_score_and_what_was_needed(picture: Picture) -> None:
+    reason = inspect(np.ascontiguousarray(picture)).reason
+    assert reason is not None
+    assert any(character.isdigit() for character in reason.detail)
+    assert "needed" in reason.detail or "allowed" in reason.detail
+
+
+@pytest.mark.parametrize("side", [128, 512, 1024, 3000])
 def test_the_verdict_does_not_depend_on_the_size_of_the_image(side: int) -> None:
     resized = Image.fromarray(phantom("PA", 3)).resize((side, side), Image.Resampling.BILINEAR)
     usual = inspect(phantom("PA", 3)).scores["likeness"]
-    assert inspect(np.asarray(resized, np.float32)).scores["likeness"] == pytest.approx(usual, abs=0.5)
+    assert inspect(np.asarray(resized, np.float32)).scores["likeness"] == pytest.approx(usual, abs=0.8)
 
 
-@pytest.mark.parametrize("shape", [(300,), (300, 300, 3), (20, 300)])
+@pytest.mark.parametrize("shape", [(300,), (300, 300, 3), (20, 20), (1, 300)])
 def test_another_shape_is_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="at least 32"):
         inspect(np.zeros(shape, np.float32))
+
+
+def test_a_strip_of_a_few_pixels_is_refused_not_an_error() -> None:
+    strip = np.random.default_rng(0).random((12, 1024)).astype(np.float32)
+    reason = admit(strip).verdict.reason
+    assert reason is not None
+    assert "narrow" in reason.detail
 
 
 def test_values_that_are_no_numbers_do_not_pass_as_a_film() -> None:
     assert refused(np.full((300, 300), np.nan, np.float32)) is ReasonCode.OUTSIDE_EXPERIENCE
 
 
+def test_what_is_looked_at_does_not_depend_on_how_a_film_was_windowed() -> None:
+    film = phantom("PA", 4)
+    for other in (film**1.8, film * 0.6, film * 0.7 + 0.3):
+        assert np.abs(traits(film) - traits(other.astype(np.float32))).mean() < 0.03
+    exchanged = traits(1 - film)
+    np.testing.assert_allclose(exchanged[:RANKS], -traits(film)[:RANKS], atol=1e-6)
+    assert np.abs(exchanged[RANKS:] - traits(film)[RANKS:]).mean() > 0.1
+
+
 def test_the_table_of_thousandths_says_what_was_learnt() -> None:
     likeness = own_likeness()
     again = from_table(to_table(likeness))
-    thumbnails = np.stack([thumbnail(phantom("PA", number)) for number in range(3)])
-    np.testing.assert_allclose(again(thumbnails), likeness(thumbnails))
-    assert likeness.directions.shape == (30, 256)
+    given = np.stack([traits(phantom("PA", number)) for number in range(3)])
+    np.testing.assert_allclose(again(given), likeness(given))
+    assert likeness.ranks.directions.shape == (30, RANKS)
+    assert likeness.edges.directions.shape == (60, EDGES)
+    assert likeness.certain > likeness.threshold

@@ -185,4 +185,4 @@ def test_a_picture_of_no_chest_is_drawn_in_any_shape_and_again_the_same(kind: st
 
 def test_an_unknown_kind_of_picture_is_refused() -> None:
     with pytest.raises(PhantomError, match="choose among hand"):
-        draw_non_chest("foot", 1)
+        draw_non_chest("a cup of coffee", 1)
