@@ -18,6 +18,7 @@ from firstread.agent.config_environment import merge_environment
 from firstread.agent.config_sections import (
     DEFAULT_PRIORITIES,
     AnalysisSettings,
+    AuditSettings,
     DatabaseSettings,
     DicomSettings,
     FindingRule,
@@ -40,6 +41,7 @@ from firstread.agent.config_sentences import sentences_for
 __all__ = [
     "DEFAULT_PRIORITIES",
     "AnalysisSettings",
+    "AuditSettings",
     "DatabaseSettings",
     "Destination",
     "DicomDestination",
@@ -90,6 +92,7 @@ class Settings(Section):
     report: ReportSettings = ReportSettings()
     web: WebSettings = WebSettings()
     worklist: WorklistSettings = WorklistSettings()
+    audit: AuditSettings = AuditSettings()
     destinations: tuple[Annotated[Destination, Field(discriminator="type")], ...] = ()
 
     @model_validator(mode="after")
@@ -230,6 +233,8 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     for section in ("dicom", "web", "worklist"):
         for key in ("tls_certificate_file", "tls_key_file", "tls_client_ca_file"):
             settle(tree.get(section), key)
+    for key in ("file", "tls_ca_file", "tls_certificate_file", "tls_key_file"):
+        settle(tree.get("audit"), key)
     destinations = tree.get("destinations")
     for destination in destinations if isinstance(destinations, list) else ():
         for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):

@@ -441,6 +441,31 @@ class WorklistSettings(_Served):
         return self
 
 
+class AuditSettings(Section):
+    """Where DICOM audit messages go (PS3.15 A.5, as syslog); to nowhere unless a file or a host is named."""
+
+    file: Path | None = Field(None, description="Append records to this file, one on a line.")
+    host: Host | None = Field(None, description="Audit repository that takes syslog over TLS or TCP.")
+    port: Port = Field(6514, description="Its port; 6514 is registered for syslog over TLS.")
+    tls: bool = Field(True, description="Encrypt the connection; the messages name patients by their identifiers.")
+    tls_ca_file: Path | None = Field(None, description="Certificates to trust; unset: the system's.")
+    tls_certificate_file: Path | None = Field(None, description="Our certificate, where the repository asks for one.")
+    tls_key_file: Path | None = Field(None, description="Key of our certificate.")
+
+    @property
+    def wanted(self) -> bool:
+        """True when messages are written."""
+        return self.file is not None or self.host is not None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.file is not None and self.host is not None:
+            raise ValueError("give file or host, not both")
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file go together")
+        return self
+
+
 def plain(value: Any) -> Any:
     """A settings value as JSON and TOML know it: priorities by name, paths as text, secrets masked."""
     if isinstance(value, SecretStr):

@@ -124,4 +124,6 @@ def certificates(settings: Settings) -> dict[str, Path]:
     for destination in settings.destinations:
         if destination.tls and destination.tls_certificate_file is not None:
             ours[f"[[destinations]] {destination.name}"] = destination.tls_certificate_file
+    if settings.audit.host is not None and settings.audit.tls_certificate_file is not None:
+        ours["[audit]"] = settings.audit.tls_certificate_file
     return ours

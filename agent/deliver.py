@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
+from sqlalchemy import Connection
 
 from firstread.agent import clock
+from firstread.agent.audit import Audit
 from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
 from firstread.agent.config_wire import dicom_peer, judgements, tls_context
 from firstread.agent.crashpoints import reached
@@ -19,6 +21,7 @@ from firstread.agent.store import deliveries, watch
 from firstread.agent.store.deliveries import DeliveryClaim
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.tls import state_of
+from firstread.integration.audit.message import StudyObject
 
 log = structlog.get_logger()
 
@@ -169,6 +172,8 @@ class DestinationWorker:
             held = deliveries.claim(
                 connection, name, on_hold=hold, owner=self._owner, lease_s=self._lease_s(), now=clock.now()
             )
+            if held is not None:
+                self._audit(connection, held, ended=False)
         if held is None:
             return False
         reached("delivery-claimed")
@@ -239,6 +244,7 @@ class DestinationWorker:
         with self._store.write() as connection:
             if outcome.verdict is Verdict.DELIVERED:
                 deliveries.end_delivered(connection, held, now=now, **common)
+                self._audit(connection, held, ended=True)
                 watch.clear_alarm(connection, key, actor=ACTOR, now=now)
                 watch.clear_alarm(connection, f"delivery/{held.id}", actor=ACTOR, now=now)
             elif rejected:
@@ -278,6 +284,15 @@ class DestinationWorker:
             status=outcome.status,
             attempt=held.attempts,
         )
+
+    def _audit(self, connection: Connection, held: DeliveryClaim, *, ended: bool) -> None:
+        """Objects to a PACS are told of (PS3.15 A.5.3.3, A.5.3.7); messages are no instances."""
+        one = self._destination
+        if not self._settings.audit.wanted or not isinstance(one, DicomDestination):
+            return
+        patient_id, sop_class = deliveries.told_of(connection, held)
+        study = StudyObject(held.study_instance_uid, {sop_class: 1}, patient_id, held.accession_number)
+        Audit(self._settings).sending(connection, one.ae_title, one.host, study, ended=ended)
 
     def _lease_s(self) -> float:
         one = self._destination

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from firstread.agent import clock
+from firstread.agent.audit import Audit
 from firstread.agent.config import Settings
 from firstread.agent.crashpoints import reached
 from firstread.agent.identify import identify, patient_key, text
@@ -20,6 +21,7 @@ from firstread.agent.store import worklist as list_store
 from firstread.agent.store.codec import identity_from_json
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.store.overdue import PURGED
+from firstread.integration.audit.message import StudyObject
 from firstread.integration.dicom.identity import is_ours
 from firstread.integration.dicom.received import AssociationEvent, AssociationOutcome, ReceivedInstance, Refusal
 from firstread.integration.dicom.status import SUCCESS, OutOfResources, StoreStatus
@@ -29,6 +31,8 @@ from firstread.models.prediction import StudyIdentity
 log = structlog.get_logger()
 
 ACTOR = "receive"
+PERMANENT = 1
+"""Result of an A-ASSOCIATE-RJ (PS3.8 9.3.4): nobody should try again as he is."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,10 @@ class Intake:
                 address=happened.peer_address,
                 association=happened.association_id,
             )
+            if happened.result == PERMANENT:
+                Audit(self.settings).stranger(
+                    connection, happened.calling_ae_title, happened.peer_address, happened.why
+                )  # fmt: skip
 
     def _give_up(self, received: ReceivedInstance, place: Path) -> None:
         """Deletes the file of a film that was not recorded. A commit that failed may have reached the disk all the
@@ -200,6 +208,14 @@ class Intake:
                 instance_id=key, calling_ae_title=received.calling_ae_title, address=received.peer_address,
                 size_bytes=received.size_bytes, sop_class_uid=received.sop_class_uid,
             )  # fmt: skip
+            if self.settings.audit.wanted:
+                Audit(self.settings).received(
+                    connection, received.calling_ae_title, received.peer_address,
+                    StudyObject(
+                        received.study_instance_uid, {received.sop_class_uid: 1}, identity.patient_id,
+                        identity.accession_number,
+                    ),
+                )  # fmt: skip
             reached("film-recorded")
         reached("film-committed")
         log.info(

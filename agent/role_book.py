@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import structlog
 
 from firstread.agent import clock
+from firstread.agent.audit import Audit
 from firstread.agent.config import Settings
 from firstread.agent.owner import owner_name, owner_prefix
 from firstread.agent.store import deliveries, events, images, watch
@@ -34,6 +35,8 @@ class RoleBook:
         # A database in the spool is ours alone, also where a new container gave this machine another name.
         self._free("" if self._store.is_sqlite else owner_prefix(self._settings))
         self._forget(names, "agent started")
+        with self._store.write() as connection:
+            Audit(self._settings).application(connection, started=True)
 
     def living(self) -> set[str]:
         """The roles that have given a sign of life; none when the database cannot be asked just now."""
@@ -53,6 +56,8 @@ class RoleBook:
     def end(self, names: Iterable[str]) -> None:
         """The agent was stopped on purpose."""
         self._free(owner_prefix(self._settings))
+        with self._store.write() as connection:
+            Audit(self._settings).application(connection, started=False)
         self._forget(names, "agent stopped")
 
     def close(self) -> None:

@@ -218,6 +218,7 @@ def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
 
 
 def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
+    from firstread.agent.audit import AuditSender
     from firstread.agent.deliver import Deliverer
 
     beat = _Beat("deliver", settings, store)
@@ -225,12 +226,18 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     beat.status = lambda: {"destinations": [one.name for one in settings.all_destinations]}
     beat()
     deliverer.start(stop)
+    auditing = None
+    if settings.audit.wanted:
+        auditing = threading.Thread(target=AuditSender(settings, store).run, args=(stop,), name="audit", daemon=True)
+        auditing.start()
     schedule = Schedule("deliver", {"beat": beat, "due deliveries": deliverer.wake})
     schedule.start()
     _wait_for(stop)
     schedule.stop()
     deliverer.wake()
     deliverer.join(GRACE_S)
+    if auditing is not None:
+        auditing.join(GRACE_S)
 
 
 def _web(settings: Settings, store: Store, stop: threading.Event) -> None:

@@ -41,6 +41,18 @@ class DeliveryClaim:
     sha256: str
 
 
+def told_of(connection: Connection, held: DeliveryClaim) -> tuple[str, str]:
+    """Patient identifier and SOP Class UID of what a claim sends."""
+    row = connection.execute(
+        select(study.c.patient_id, artifact.c.sop_class_uid)
+        .select_from(delivery)
+        .join(study, study.c.id == delivery.c.study_id)
+        .join(artifact, artifact.c.id == delivery.c.artifact_id)
+        .where(delivery.c.id == held.id)
+    ).one()
+    return str(row.patient_id), str(row.sop_class_uid or "")
+
+
 def any_due(connection: Connection, destination: str, *, on_hold: bool, now: Moment) -> bool:
     """True when there may be something to claim; a look without a lock."""
     query = select(delivery.c.id).where(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from firstread.agent import clock
+from firstread.agent.audit import Audit
 from firstread.agent.config import Settings
 from firstread.agent.store import overview as stand
 from firstread.agent.store.engine import Store
@@ -70,9 +73,22 @@ class Desk:
         """True when forms are shown: the guard refuses them to a reader in any case."""
         return self.settings.web.is_admin(session_of(request).user)
 
+    def tell(self, tells: Callable[[Audit, Connection], None]) -> None:
+        """Writes an audit message where the site wants them. Raises StoreError: then nothing is shown either."""
+        audit = Audit(self.settings)
+        if not audit.wanted:
+            return
+        with self.store.write() as connection:
+            tells(audit, connection)
+
     def actor(self, request: Request) -> str:
         """Who acts, for the trail."""
         return session_of(request).user or "page"
+
+
+def address_of(request: Request) -> str:
+    """The browser's address, empty where it is not known."""
+    return request.client.host if request.client else ""
 
 
 def session_of(request: Request) -> Session:

@@ -15,9 +15,10 @@ from firstread.agent import clock
 from firstread.agent.store import reading_list, worklist
 from firstread.agent.store.reading_list import StudyInFull
 from firstread.agent.web import pictures
-from firstread.agent.web.desk import Desk, session_of
+from firstread.agent.web.desk import Desk, address_of, session_of
 from firstread.agent.web.rows import working_words
 from firstread.agent.web.study_view import StudyView, study_view
+from firstread.integration.audit.message import StudyObject
 
 log = structlog.get_logger()
 
@@ -49,18 +50,24 @@ class ListPages:
 
     def list_page(self, request: Request) -> Response:
         """The whole list, in reading order or in order of arrival."""
+        user, address = session_of(request).user, address_of(request)
+        self._desk.tell(lambda audit, connection: audit.listed(connection, user, address))
         return self._list(request, None)
 
     def study_page(self, request: Request) -> Response:
         """The list with one study opened below it."""
         full = self._full(request)
-        return self._desk.not_found(request, "No such study") if full is None else self._list(request, full)
+        if full is None:
+            return self._desk.not_found(request, "No such study")
+        self._looked_at(request, full)
+        return self._list(request, full)
 
     def panel(self, request: Request) -> Response:
         """The opened study alone, for the script."""
         full = self._full(request)
         if full is None:
             return Response("no such study", 404)
+        self._looked_at(request, full)
         return HTMLResponse(self._desk.pages.render("panel.html", **self._panel_values(request, full)))
 
     def rows(self, request: Request) -> Response:
@@ -138,6 +145,11 @@ class ListPages:
     def _full(self, request: Request) -> StudyInFull | None:
         with self._desk.store.read() as connection:
             return reading_list.in_full(connection, request.path_params["id"])
+
+    def _looked_at(self, request: Request, full: StudyInFull) -> None:
+        who, user, address = full.listed.identity, session_of(request).user, address_of(request)
+        study = StudyObject(who.study_instance_uid or "unknown", {}, who.patient_id, who.accession_number)
+        self._desk.tell(lambda audit, connection: audit.looked_at(connection, user, address, study))
 
     def _panel_values(self, request: Request, full: StudyInFull) -> dict[str, Any]:
         asked = request.query_params

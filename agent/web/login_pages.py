@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from firstread.agent.web.desk import Desk, session_of
+from firstread.agent.web.desk import Desk, address_of, session_of
 from firstread.agent.web.guard import cookie_header
 from firstread.agent.web.sessions import LoginBrake
 
@@ -41,14 +41,19 @@ class LoginPages:
         form = await request.form(max_files=0, max_fields=10)
         if not self._desk.ours(request, form):
             return self._login_form(request, "The form was too old. Try again.", 403)
-        address = request.client.host if request.client else ""
+        address = address_of(request)
         wait_s = self._brake.wait_s(address, time.monotonic())
         if wait_s > 0:
             response = self._login_form(request, f"Too many wrong tries. Wait {wait_s / 60:.0f} min.", 429)
             response.headers["retry-after"] = str(int(wait_s) + 1)
             return response
         username, password = str(form.get("username", "")), str(form.get("password", ""))[:1024]
-        if not await asyncio.to_thread(self._desk.settings.web.accepts, username, password):
+        accepted = await asyncio.to_thread(self._desk.settings.web.accepts, username, password)
+        await asyncio.to_thread(
+            self._desk.tell,
+            lambda audit, connection: audit.login(connection, username, address, succeeded=accepted),
+        )
+        if not accepted:
             self._brake.failed(address, time.monotonic())
             log.warning("login failed", address=address)
             return self._login_form(request, "Name or password is wrong.", 401)
@@ -64,6 +69,10 @@ class LoginPages:
         form = await request.form(max_files=0, max_fields=10)
         if not self._desk.ours(request, form):
             return self._desk.forged(request)
+        user, address = session_of(request).user, address_of(request)
+        await asyncio.to_thread(
+            self._desk.tell, lambda audit, connection: audit.login(connection, user, address, succeeded=True, out=True)
+        )
         to_login = RedirectResponse("/login", 303)
         to_login.headers["set-cookie"] = cookie_header(
             self._desk.sessions.write(self._desk.sessions.begin(time.time())), request.scope
