@@ -6,7 +6,7 @@ before it reads the lungs. Every film is therefore blurred and made noisy by an 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from firstread.models.prediction import Box
-from firstread.models.preprocess import FloatImage
+from firstread.models.resize import FloatImage
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Augmentation:
     ``flip``: chance of mirroring left and right. ``blur_px``, ``noise``: largest Gaussian sigma, in pixels and in grey
     (0 to 1). ``gamma``: exponent between 1/gamma and gamma. ``shading``: strength of a slow brightness ramp.
     ``erase``: chance that a rectangle (a mark, a text, a corner) is painted over; ``texture``: chance that the finest
-    detail is taken away by shrinking and enlarging.
+    detail is taken away by shrinking and enlarging. ``shear``: largest slant, in pixels across per pixel down.
+    ``fill_edge``: what moves in from outside repeats the film's edge instead of being black.
     """
 
     rotate_degrees: float = 8.0
@@ -38,6 +39,20 @@ class Augmentation:
     shading: float = 0.25
     erase: float = 0.5
     texture: float = 0.3
+    shear: float = 0.0
+    fill_edge: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse ranges that cannot be meant.
+
+        Raises:
+            ValueError: names the value.
+        """
+        most = {"rotate_degrees": 180, "blur_px": 50, "gamma": 10, "noise": 1, "shading": 4}
+        for each in fields(self):
+            value, low = getattr(self, each.name), 1.0 if each.name == "gamma" else 0.0
+            if not low <= value <= most.get(each.name, 1):
+                raise ValueError(f"{each.name} is {value}, it must lie between {low:g} and {most.get(each.name, 1)}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ class Varied:
 def vary(image: FloatImage, rng: np.random.Generator, augmentation: Augmentation) -> Varied:
     """A varied copy of a film [R, R] in [0, 1]; the same generator state gives the same copy."""
     matrix, offset = _geometry(image.shape[0], rng, augmentation)
-    varied = _moved(image, matrix, offset)
+    varied = _moved(image, matrix, offset, augmentation.fill_edge)
     varied = _exposure(varied, rng, augmentation)
     varied = _sharpness(varied, rng, augmentation)
     for _ in range(2):
@@ -77,15 +92,24 @@ def _geometry(
     mirror = -1.0 if rng.random() < augmentation.flip else 1.0
     matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = matrix @ np.diag([mirror * zoom * stretch, zoom / stretch])
+    if augmentation.shear > 0:
+        slant = rng.uniform(-augmentation.shear, augmentation.shear)
+        matrix = matrix @ np.array([[1.0, slant], [0.0, 1.0]])
     centre = np.full(2, side / 2)
     offset = centre - matrix @ centre + rng.uniform(-augmentation.shift, augmentation.shift, size=2) * side
     return matrix, offset
 
 
-def _moved(image: FloatImage, matrix: npt.NDArray[np.float64], offset: npt.NDArray[np.float64]) -> FloatImage:
+def _moved(
+    image: FloatImage, matrix: npt.NDArray[np.float64], offset: npt.NDArray[np.float64], fill_edge: bool
+) -> FloatImage:
+    side = image.shape[0]
+    if fill_edge:
+        margin = side // 2  # further than any recipe moves a film
+        image, offset = np.pad(image, margin, mode="edge"), offset + margin
     coefficients = (matrix[0, 0], matrix[0, 1], offset[0], matrix[1, 0], matrix[1, 1], offset[1])
     film = Image.fromarray(image)
-    moved = film.transform(film.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR, fillcolor=0)
+    moved = film.transform((side, side), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR, fillcolor=0)
     return np.array(moved, dtype=np.float32)
 
 
@@ -106,6 +130,8 @@ def _sharpness(image: FloatImage, rng: np.random.Generator, augmentation: Augmen
     sigma = rng.uniform(0.0, augmentation.blur_px)
     if sigma > 0.2:
         image = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3.0)
+    if augmentation.noise <= 0:
+        return image
     level = np.float32(rng.uniform(0.0, augmentation.noise))
     grain: npt.NDArray[np.float32] = rng.standard_normal(image.shape, dtype=np.float32)
     if rng.random() < 0.5:

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from firstread.models.bundle import Calibration
+from firstread.models.calibration import Scored
 from firstread.models.data.film import Film
+from firstread.models.evaluation.figures import Figure, auroc_figure, matched_figure, matched_pairs
 from firstread.models.findings import NO_FINDING
-from firstread.models.training.calibrate import Scored
-from firstread.models.training.evaluate import Figure, auroc_figure, matched_figure, matched_pairs
 
 FEWEST = 20
 """A label with fewer films of either kind gets no figure."""

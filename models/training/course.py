@@ -9,98 +9,176 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
-from firstread.models.data.film import Film, FilmSet, concatenate, fold_of
+from firstread.models.calibration import Scored
+from firstread.models.data.film import DataError, Film, FilmSet, concatenate
 from firstread.models.findings import LABELS
-from firstread.models.network import ChestNetwork, load_state
-from firstread.models.training.calibrate import Scored
-from firstread.models.training.dataset import draw_phantoms
-from firstread.models.training.evaluate import logits_of
+from firstread.models.network import ChestNetwork
+from firstread.models.training.checkpoint import write_whole
+from firstread.models.training.entries import learnable
+from firstread.models.training.metadata_value import Added, added_by_metadata
+from firstread.models.training.phantom_films import draw_phantoms
+from firstread.models.training.plan import Part, Plan
 from firstread.models.training.recipe import Recipe
-from firstread.models.training.train import State, network_of, train
+from firstread.models.training.scoring import logits_of
+from firstread.models.training.start import State, network_of, take
+from firstread.models.training.train import Aside, Setup, identity_of, train
 
-Say = Callable[[str], None]
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a course leaves: the weights, and films scored by a network that never saw their patient.
 
-    ``learned``: the real films that the weights learned from. ``films``, ``scored``: the judged ones, real and
-    phantom. ``method``: how they were judged, as a sentence for the card.
+    ``labels``: those that could be learned; ``weights`` have all fifteen. ``learned``: the real films that the weights
+    learned from. ``films``, ``scored``: the judged ones, real and phantom. ``method``: how they were judged, as a
+    sentence for the card. ``added``: what the metadata add, when the recipe uses them and real films judged.
     """
 
     weights: State
+    labels: tuple[str, ...]
     learned: tuple[Film, ...]
     films: tuple[Film, ...]
     scored: Scored
     method: str
+    added: tuple[Added, ...] = ()
 
 
-def run_course(recipe: Recipe, real: FilmSet, out: Path, folds: int, hold_out: bool, say: Say) -> Outcome:
+def run_course(
+    recipe: Recipe, real: FilmSet | None, plan: Plan, out: Path, first: State | None, setup: Setup
+) -> Outcome:
     """Train and score; every finished step in ``out`` is taken up instead of done again.
 
-    ``folds``: into how many parts the patients are divided. With ``hold_out`` the first part is held out, the network
-    trained on the others is the one that is kept, and the first part judges it. Without, every part is held out once,
-    and the weights come from one more training on all films: more to judge by, and ``folds`` times the work.
+    ``real``: the films of the plan; None for a recipe on phantoms alone. ``first``: weights to begin with.
 
     Phantoms are judged by the weights that are kept: they are drawn from another seed than those it learned from.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    say(f"drawing {recipe.phantoms + recipe.judged_phantoms} phantoms")
-    phantoms = draw_phantoms(recipe.phantoms, recipe.seed, recipe.store_side, out)
-    judged = draw_phantoms(recipe.judged_phantoms, recipe.seed + 1, recipe.store_side, out)
+    phantoms, judged = _phantoms(recipe, out, setup)
     # Stages on phantoms alone have seen no patient: the folds share them.
     alone = [stage.name for stage in recipe.stages if stage.films == "phantoms"]
     rest = [stage.name for stage in recipe.stages if stage.films != "phantoms"]
-    start = _step(out / "alone", say, partial(train, recipe, phantoms, stages=alone)) if alone else None
-    fold = np.array([fold_of(film.patient, folds) for film in real.films])
-    logits = np.full((len(real), len(LABELS)), np.nan)
-    for number in range(1 if hold_out else folds):
-        learned = real.subset(np.flatnonzero(fold != number).tolist())
-        course = partial(train, recipe, concatenate([learned, phantoms]), start=start, stages=rest)
-        weights = _step(out / f"fold-{number}", say, course)
-        away = np.flatnonzero(fold == number)
-        logits[away] = logits_of(_network(recipe, weights), real.subset(away.tolist()), recipe.preprocessing)
-    if not hold_out:
-        learned = real
-        everything = partial(train, recipe, concatenate([real, phantoms]), start=start, stages=rest)
-        weights = _step(out / "final", say, everything)
-    of_phantoms = logits_of(_network(recipe, weights), judged, recipe.preprocessing)
-    seen = np.flatnonzero(np.isfinite(logits).all(axis=1))
-    films = (*real.subset(seen.tolist()).films, *judged.films)
-    scored = _scored(films, np.concatenate([logits[seen], of_phantoms]))
-    return Outcome(weights, learned.films, films, scored, _method(films, folds, hold_out))
+    if alone:
+        watched = Aside(judged, "unseen phantoms", chooses=False) if judged is not None else None
+        work = partial(train, recipe, phantoms, start=first, stages=alone, aside=watched, setup=setup)
+        first = _step(out / "alone", identity_of(recipe, phantoms, first), setup, work)
+    weights, learned = first, (real or phantoms).films
+    labels = learnable(recipe, learned)
+    answers: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]] = []
+    for part in plan.parts if real is not None and rest else ():
+        assert real is not None
+        everything = concatenate([real.subset(part.learned.tolist()), phantoms])
+        learned, labels = everything.films, learnable(recipe, everything.films)
+        work = partial(train, recipe, everything, start=first, stages=rest, aside=_aside(part, real), setup=setup)
+        weights = _step(out / part.name, identity_of(recipe, everything, first), setup, work)
+        if len(part.judged):
+            answers.append((part.judged, *_asked(recipe, weights, real.subset(part.judged.tolist()), setup)))
+    if weights is None:
+        raise DataError(f"recipe {recipe.name} learns from films, and none were given")
+    films, logits, added = _judged(recipe, real, plan, answers)
+    if judged is not None and len(judged):
+        films = (*films, *judged.films)
+        logits = np.concatenate([logits, _asked(recipe, weights, judged, setup)[0]])
+    if not films:
+        raise DataError(f"recipe {recipe.name} has no films to judge it by: set judged_phantoms")
+    return Outcome(
+        weights=weights,
+        labels=labels,
+        learned=tuple(film for film in learned if not film.phantom),
+        films=films,
+        scored=_scored(films, logits),
+        method=plan.method,
+        added=added,
+    )
 
 
-def _method(films: tuple[Film, ...], folds: int, hold_out: bool) -> str:
-    real = [film for film in films if not film.phantom]
-    judged = f"{len(real)} films of {len({film.patient for film in real})} patients"
-    if hold_out:
-        return f"{judged} were held out: the network never saw these patients."
-    return f"{folds}-fold cross-validation by patient: {judged}, each scored by a network that never saw the patient."
+def _phantoms(recipe: Recipe, out: Path, setup: Setup) -> tuple[FilmSet, FilmSet | None]:
+    """Those that are learned from and those that judge; one process draws, the others read what it kept."""
+    number = recipe.phantoms + recipe.judged_phantoms
+    if setup.ranks.leads and number:
+        setup.say(f"drawing {number} phantoms")
+        draw_phantoms(recipe.phantoms, recipe.seed, recipe.store_side, out)
+        draw_phantoms(recipe.judged_phantoms, recipe.seed + 1, recipe.store_side, out)
+    setup.ranks.wait()
+    judged = recipe.judged_phantoms
+    return (
+        draw_phantoms(recipe.phantoms, recipe.seed, recipe.store_side, out if number else None),
+        draw_phantoms(judged, recipe.seed + 1, recipe.store_side, out) if judged else None,
+    )
 
 
-def _step(folder: Path, say: Say, work: Callable[[Path], State]) -> State:
+def _aside(part: Part, real: FilmSet) -> Aside | None:
+    if len(part.aside):
+        return Aside(real.subset(part.aside.tolist()), "validation patients", chooses=True)
+    if len(part.judged):
+        return Aside(real.subset(part.judged.tolist()), "held-out patients", chooses=False)
+    return None
+
+
+def _asked(
+    recipe: Recipe, weights: State, films: FilmSet, setup: Setup
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Logits [N, L] with what is known of the films besides pixels, and without."""
+    network: ChestNetwork = network_of(recipe, len(LABELS))
+    take(network, weights, LABELS, "the trained weights")
+    network = network.to(setup.ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ask = partial(logits_of, network, films, recipe.preprocessing, ranks=setup.ranks, workers=setup.workers)
+    found = ask()
+    return found, ask(metadata=False) if recipe.metadata else found
+
+
+def _judged(
+    recipe: Recipe,
+    real: FilmSet | None,
+    plan: Plan,
+    answers: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]],
+) -> tuple[tuple[Film, ...], npt.NDArray[np.float64], tuple[Added, ...]]:
+    """Every judged film once, with the answer of the network that had not seen its patient."""
+    if real is None or not answers:
+        return (), np.zeros((0, len(LABELS))), ()
+    places = np.concatenate([where for where, _, _ in answers])
+    films = tuple(real.films[int(i)] for i in places)
+    logits = np.concatenate([found for _, found, _ in answers])
+    added: tuple[Added, ...] = ()
+    if recipe.metadata:
+        without = np.concatenate([found for _, _, found in answers])
+        learned = [[real.films[int(i)] for i in part.learned] for part in plan.parts if len(part.judged)]
+        counts = [len(where) for where, _, _ in answers]
+        added = added_by_metadata(recipe.metadata, films, logits, without, learned, counts)
+    return films, logits, added
+
+
+def _step(folder: Path, identity: str, setup: Setup, work: Callable[[Path], State]) -> State:
     """A training whose end is kept as ``weights.safetensors``; its checkpoints go once it is there."""
-    done = folder / "weights.safetensors"
-    if not done.is_file():
-        say(f"training: {folder.name}")
+    done = folder / WEIGHTS
+    ranks = setup.ranks
+    if not any(ranks.gathered(done.is_file())):
+        if ranks.leads:
+            setup.say(f"training: {folder.name}")
         weights = work(folder)
-        unfinished = folder / "weights.partial"
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, unfinished)
-        unfinished.replace(done)
-        for checkpoint in folder.glob("*.pt"):
-            checkpoint.unlink()
-    loaded: State = load_file(done)
-    return loaded
+        if ranks.leads:
+            content = save({name: t.contiguous() for name, t in weights.items()}, {"identity": identity})
+            write_whole(done, lambda stream: stream.write(content))
+            for checkpoint in folder.glob("*.pt"):
+                checkpoint.unlink()
+    ranks.wait()
+    return _kept(done, identity)
 
 
-def _network(recipe: Recipe, weights: State) -> ChestNetwork:
-    network = network_of(recipe)
-    load_state(network, weights)
-    return network
+def _kept(path: Path, identity: str) -> State:
+    try:
+        with safe_open(path, framework="pt") as stored:
+            if (stored.metadata() or {}).get("identity") != identity:
+                raise DataError(
+                    f"{path} was trained by another recipe, on other films or from other first weights: give another "
+                    "--out or remove it"
+                )
+            return {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read ({error}): remove it to train again") from error
 
 
 def _scored(films: tuple[Film, ...], logits: npt.NDArray[np.float64]) -> Scored:

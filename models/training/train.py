@@ -1,221 +1,358 @@
-"""Training itself: stages of AdamW with a one-cycle rate, resumable at every epoch, the same from the same seed."""
+"""Training itself: the recipe's stages over the films, resumable at every epoch, the same from the same seed."""
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import math
-import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from firstread.models.architecture import Architecture
-from firstread.models.data.film import FilmSet
+from firstread.models.data.film import DataError, FilmSet
 from firstread.models.findings import LABELS
 from firstread.models.network import ChestNetwork, load_state, state_of
-from firstread.models.prediction import Box
-from firstread.models.preprocess import place, prepare
-from firstread.models.training.augment import vary
-from firstread.models.training.dataset import TrainingDataError
+from firstread.models.training.batches import Batch, Sight, made_ahead, stage_preprocessing
+from firstread.models.training.checkpoint import load_checkpoint, save_checkpoint
+from firstread.models.training.curves import Board, Row, write_curves
+from firstread.models.training.entries import course, epoch_entries, in_batches, label_balance, share
+from firstread.models.training.losses import Loss
+from firstread.models.training.optim import autocast, lock, optimiser_of, precision_of, scaler_of, schedule_of
+from firstread.models.training.progress import Progress, Say, to_stderr
+from firstread.models.training.ranks import Ranks
 from firstread.models.training.recipe import Recipe, Stage
+from firstread.models.training.scoring import logits_of, watch
+from firstread.models.training.start import State, network_of, take, without_rows
 
-State = dict[str, Tensor]
+LONGEST_STEP = 5.0
+"""Gradients are cut to this norm."""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Squares [N, S, S], targets [N, L], loss weights [N, L] (0 where a label is unknown) and, for each lesion whose
-    place is known, the cells [N, L, h, w] of the activation map that it covers (all 0 elsewhere)."""
+class Setup:
+    """What does not decide the outcome: on which machine, in how many processes, what is said meanwhile.
 
-    squares: Tensor
-    targets: Tensor
-    weights: Tensor
-    cells: Tensor
+    ``workers``: processes that make batches (0: a thread). ``profile``: say after each epoch how long the network
+    waited for films. ``on_epoch``: told each epoch's figures; may raise to end the training there.
+    """
+
+    ranks: Ranks = field(default_factory=Ranks)
+    workers: int = 0
+    say: Say = to_stderr
+    profile: bool = False
+    on_epoch: Callable[[Row], None] | None = None
+
+
+@dataclass(frozen=True)
+class Aside:
+    """Films that are not learned from. ``name``: what the curves call them. ``chooses``: whether early stopping may
+    look at them (films that judge the outcome must not)."""
+
+    films: FilmSet
+    name: str
+    chooses: bool
 
 
 def train(
-    recipe: Recipe, films: FilmSet, out: Path, *, start: State | None = None, stages: Sequence[str] = ()
+    recipe: Recipe,
+    films: FilmSet,
+    out: Path,
+    *,
+    start: State | None = None,
+    stages: Sequence[str] = (),
+    aside: Aside | None = None,
+    setup: Setup | None = None,
 ) -> State:
-    """Run the recipe's stages over the films and return the averaged weights.
+    """Run the recipe's stages over the films and return the averaged weights, auxiliary outputs cut off.
 
     ``start``: weights to begin with; random ones from the recipe's seed without. ``stages``: only these, by name.
-    In ``out`` lie ``<stage>.pt`` (the checkpoint, replaced whole after every epoch; a second call goes on from it) and
-    ``losses.csv``.
+    ``aside``: films to watch after every epoch, on which stages with patience are stopped. In ``out`` lie
+    ``<stage>.pt`` (the checkpoint, replaced whole after every epoch; a second call goes on from it), ``curves.csv``,
+    ``curves.png`` and ``tensorboard/``.
 
     Raises:
-        TrainingDataError: a loss that is no number, a checkpoint of another recipe, a full disk.
+        DataError: a loss that is no number, a checkpoint of another recipe, a full disk.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    setup = setup or Setup()
+    chosen = [stage for stage in recipe.stages if not stages or stage.name in stages]
+    if not chosen:
+        raise DataError(f"recipe {recipe.name} has no stage named {', '.join(stages)}")
+    course = _Course(recipe, films, out, aside, setup, identity_of(recipe, films, start))
     state = start
-    for stage in recipe.stages:
-        if not stages or stage.name in stages:
-            state = _train_stage(recipe, stage, films, out, state)
-    if state is None:
-        raise TrainingDataError(f"recipe {recipe.name} has no stage named {', '.join(stages)}")
-    return state
+    for stage in chosen:
+        state = course.run(stage, state)
+    course.end()
+    assert state is not None
+    outputs = list(range(len(LABELS)))
+    return without_rows(state, recipe.architecture(len(LABELS)), outputs) if recipe.auxiliary else state
 
 
-def device_of_choice() -> torch.device:
-    """The GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def identity_of(recipe: Recipe, films: FilmSet, start: State | None) -> str:
+    """A hash of what a checkpoint must agree with: recipe, films with their labels, first weights."""
+    digest = hashlib.sha256(recipe.text.encode())
+    for film in films.films:
+        digest.update(f"{film.key}\0{film.patient}\0".encode() + film.target.tobytes() + film.known.tobytes())
+    for name in sorted(start or {}):
+        assert start is not None
+        digest.update(name.encode() + np.ascontiguousarray(start[name].float().cpu().numpy()).tobytes())
+    return digest.hexdigest()
 
 
-def architecture_of(recipe: Recipe) -> Architecture:
-    """The network that the recipe trains and its bundle serves."""
-    return Architecture(outputs=len(LABELS), dilate_last=recipe.dilate_last, pooling=recipe.pooling)
+def outputs_of(recipe: Recipe) -> tuple[str, ...]:
+    """What the network's outputs mean while it is trained."""
+    return (*LABELS, *recipe.auxiliary)
 
 
-def network_of(recipe: Recipe) -> ChestNetwork:
-    """The recipe's network with random weights from its seed."""
-    torch.manual_seed(recipe.seed)
-    return ChestNetwork(architecture_of(recipe))
+@dataclass
+class _Progressing:
+    """Where a stage stands: what its checkpoint holds besides weights and optimiser."""
+
+    epoch: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+    best_weights: State | None = None
+    ended: bool = False
 
 
-def _train_stage(recipe: Recipe, stage: Stage, films: FilmSet, out: Path, start: State | None) -> State:
-    device = device_of_choice()
-    network = network_of(recipe)
-    if start is not None:
-        load_state(network, start)
-    network = network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    average = {name: tensor.detach().clone() for name, tensor in state_of(network).items()}
-    per_epoch = math.ceil(len(_order(recipe, stage, films, 0)) / stage.batch)
-    optimiser = torch.optim.AdamW(_groups(network, stage.weight_decay), lr=stage.rate)
-    steps = per_epoch * stage.epochs + 1
-    warm = max(0.25, 2 / steps)  # the scheduler divides by the length of the rise less one
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=stage.rate, total_steps=steps, pct_start=warm)
-    checkpoint = out / f"{stage.name}.pt"
-    begun = _resume(checkpoint, recipe, stage, network, average, optimiser, cycle)
-    step = begun * per_epoch
-    for epoch in range(begun, stage.epochs):
-        started, losses = time.monotonic(), []
-        for batch in _batches(recipe, stage, films, epoch):
-            loss = _step(network, batch, optimiser, device, stage.pointing)
-            if not math.isfinite(loss):
-                raise TrainingDataError(f"stage {stage.name}, epoch {epoch + 1}: the loss is {loss}: lower the rate")
-            cycle.step()
-            step += 1
-            _blend(average, network, min(stage.average, (1 + step) / (10 + step)))
-            losses.append(loss)
-        seconds = time.monotonic() - started
-        _note(out / "losses.csv", stage.name, epoch + 1, float(np.mean(losses)), len(losses) * stage.batch / seconds)
-        saved = {"recipe": recipe.text, "stage": stage.name, "epoch": epoch + 1, "network": network.state_dict()}
-        saved |= {"average": average, "optimiser": optimiser.state_dict(), "cycle": cycle.state_dict()}
-        _save(saved, checkpoint)
-    return {name: tensor.cpu() for name, tensor in average.items()}
+class _Course:
+    """The stages of one training, with the history that goes through all of them."""
+
+    def __init__(
+        self, recipe: Recipe, films: FilmSet, out: Path, aside: Aside | None, setup: Setup, identity: str
+    ) -> None:
+        self._recipe, self._films, self._out, self._aside, self._setup = recipe, films, out, aside, setup
+        self._identity = identity
+        self._precision = precision_of(recipe, setup.ranks.device)
+        self._rows: list[Row] = []
+        self._board: Board | None = None
+        out.mkdir(parents=True, exist_ok=True)
+
+    def run(self, stage: Stage, start: State | None) -> State:
+        """One stage, from its checkpoint if there is one; returns the weights it hands on."""
+        recipe, ranks = self._recipe, self._setup.ranks
+        network = network_of(recipe, len(outputs_of(recipe)))
+        if start is not None:
+            take(network, start, outputs_of(recipe), "the first weights")
+        network = network.to(device=ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lock(network, stage)
+        if ranks.world > 1 and ranks.device.type == "cuda":
+            network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        average = {name: tensor.detach().clone() for name, tensor in state_of(network).items()}
+        per_epoch = len(in_batches(epoch_entries(recipe, stage, self._films.films, 0), stage.batch, ranks.world))
+        optimiser = optimiser_of(recipe, stage, network)
+        schedule = schedule_of(stage, optimiser, per_epoch)
+        scaler = scaler_of(ranks.device, self._precision)
+        parts = {"optimiser": optimiser, "schedule": schedule, "scaler": scaler}
+        at = self._resume(stage, network, average, parts)
+        if at.epoch < stage.epochs and not at.ended:
+            stepper = _Stepper(recipe, stage, self._films, network, average, optimiser, schedule, scaler, self._setup)
+            stepper.step = at.epoch * per_epoch
+            self._epochs(stage, stepper, network, average, parts, at)
+        handed = at.best_weights if stage.patience and at.best_weights is not None else average
+        return {name: tensor.detach().cpu().clone() for name, tensor in handed.items()}
+
+    def end(self) -> None:
+        """Close what is open."""
+        if self._board is not None:
+            self._board.close()
+
+    def _epochs(
+        self,
+        stage: Stage,
+        stepper: _Stepper,
+        network: ChestNetwork,
+        average: State,
+        parts: dict[str, Any],
+        at: _Progressing,
+    ) -> None:
+        recipe, ranks, setup = self._recipe, self._setup.ranks, self._setup
+        sight = Sight(recipe, stage, self._films)
+        batches = course(recipe, stage, self._films.films, at.epoch, ranks.world)
+        own = (share(batch, ranks.rank, ranks.world) for batch in batches)
+        with closing(made_ahead(sight, own, setup.workers, pin=ranks.device.type == "cuda")) as stream:  # type: ignore[type-var]
+            while at.epoch < stage.epochs and not at.ended:
+                row = stepper.epoch(at.epoch, stream)
+                row |= self._watched(stage, network, average, at)
+                at.epoch += 1
+                self._rows.append(row)
+                if ranks.leads:
+                    self._keep(stage, network, average, parts, at)
+                    setup.say(_sentence(row, stage.epochs, setup.profile))
+                ranks.wait()
+                if setup.on_epoch is not None:
+                    setup.on_epoch(row)
+        if at.ended and ranks.leads:
+            setup.say(
+                f"stage {stage.name} ends: no better {recipe.stop_on} in {stage.patience} epochs; "
+                f"the weights of epoch {at.best_epoch} go on"
+            )
+
+    def _watched(self, stage: Stage, network: ChestNetwork, average: State, at: _Progressing) -> Row:
+        """The averaged weights asked about the films kept aside; notes the best epoch so far."""
+        if self._aside is None or len(self._aside.films) == 0:
+            return {}
+        recipe, ranks = self._recipe, self._setup.ranks
+        ranks.lead(average)
+        asked = network_of(recipe, len(outputs_of(recipe)))
+        load_state(asked, average)
+        asked = asked.to(device=ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        logits = logits_of(
+            asked,
+            self._aside.films,
+            stage_preprocessing(recipe, stage),
+            batch=stage.batch,
+            ranks=ranks,
+            workers=self._setup.workers,
+        )
+        found = watch(self._aside.films.films, logits, recipe.loss == "softmax")
+        row: Row = {"watched_loss": found.loss, "auroc": found.figure("auroc")}
+        row |= {f"auroc.{label}": value for label, value in found.auroc.items()}
+        if stage.patience and self._aside.chooses:
+            figure = found.figure(recipe.stop_on)
+            if math.isnan(figure):
+                raise DataError(
+                    f"stage {stage.name}: {recipe.stop_on} cannot be measured on the {len(self._aside.films)} films "
+                    "kept aside (none with it, or none without): set validation higher, or another stop_on"
+                )
+            if figure > at.best:
+                at.best, at.best_epoch = figure, at.epoch + 1
+                at.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in average.items()}
+            at.ended = at.epoch + 1 - at.best_epoch >= stage.patience
+        return row
+
+    def _keep(
+        self, stage: Stage, network: ChestNetwork, average: State, parts: dict[str, Any], at: _Progressing
+    ) -> None:
+        """Checkpoint first, then the curves: what is shown was kept."""
+        saved = {
+            "identity": self._identity,
+            "recipe": self._recipe.text,
+            "stage": stage.name,
+            "epoch": at.epoch,
+            "state_dict": {name: tensor.cpu() for name, tensor in average.items()},
+            "network": network.state_dict(),
+            "rows": self._rows,
+            "best": {"figure": at.best, "epoch": at.best_epoch, "weights": at.best_weights, "ended": at.ended},
+            **{name: part.state_dict() for name, part in parts.items()},
+        }
+        save_checkpoint(saved, self._out / f"{stage.name}.pt")
+        write_curves(self._out, self._rows, self._aside.name if self._aside else "films kept aside")
+        if self._board is None:
+            self._board = Board(self._out, self._rows[:-1])
+        self._board.add(len(self._rows), self._rows[-1])
+
+    def _resume(self, stage: Stage, network: ChestNetwork, average: State, parts: dict[str, Any]) -> _Progressing:
+        path = self._out / f"{stage.name}.pt"
+        saved = load_checkpoint(path, self._recipe.text, stage.name)
+        if saved is None:
+            return _Progressing()
+        if saved["identity"] != self._identity:
+            raise DataError(f"{path} was made with other films or first weights: give another --out or remove it")
+        network.load_state_dict(saved["network"])
+        for name, tensor in saved["state_dict"].items():
+            average[name].copy_(tensor)
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        self._rows = list(saved["rows"])
+        best = saved["best"]
+        return _Progressing(saved["epoch"], best["figure"], best["epoch"], best["weights"], best["ended"])
 
 
-def _groups(network: ChestNetwork, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights decay; biases and batch normalisation do not."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+class _Stepper:
+    """The steps of a stage, an epoch at a time."""
 
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: Stage,
+        films: FilmSet,
+        network: ChestNetwork,
+        average: State,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        scaler: torch.amp.GradScaler,
+        setup: Setup,
+    ) -> None:
+        self._recipe, self._stage, self._films, self._setup = recipe, stage, films, setup
+        self._network, self._average = network, average
+        self._optimiser, self._schedule, self._scaler = optimiser, schedule, scaler
+        self._precision = precision_of(recipe, setup.ranks.device)
+        self._model: torch.nn.Module = network
+        if setup.ranks.world > 1:
+            self._model = DistributedDataParallel(network)
+        balance = torch.ones(len(outputs_of(recipe)))
+        balance[: len(LABELS)] = torch.from_numpy(label_balance(recipe, films.films))
+        self._loss = Loss(recipe.loss, balance.to(setup.ranks.device), stage.pointing)
+        self.step = 0
 
-def _order(recipe: Recipe, stage: Stage, films: FilmSet, epoch: int) -> npt.NDArray[np.int64]:
-    """Which films an epoch sees, in order: every real one once and as many phantoms as the stage says."""
-    rng = np.random.default_rng([recipe.seed, epoch])
-    phantoms = np.array([i for i, film in enumerate(films.films) if film.phantom], np.int64)
-    real = np.array([i for i, film in enumerate(films.films) if not film.phantom], np.int64)
-    chosen = rng.permutation(phantoms)[: stage.phantoms_per_epoch]
-    if stage.films == "all":
-        chosen = np.concatenate([chosen, real])
-    if len(chosen) < 2:
-        raise TrainingDataError(f"stage {stage.name} has no films to learn from: give --nih-images or more phantoms")
-    return rng.permutation(chosen)
+    def epoch(self, epoch: int, stream: Iterator[Batch]) -> Row:
+        """One pass over the films; returns what is to be noted of it.
 
+        Raises:
+            DataError: the loss is no number.
+        """
+        recipe, stage, ranks = self._recipe, self._stage, self._setup.ranks
+        lock(self._network, stage)
+        sizes = [
+            len(b) for b in in_batches(epoch_entries(recipe, stage, self._films.films, epoch), stage.batch, ranks.world)
+        ]
+        title = f"{stage.name} {epoch + 1}/{stage.epochs}"
+        losses: list[float] = []
+        waited, begun = 0.0, time.monotonic()
+        with Progress(title, sum(sizes), self._setup.say, shown=ranks.leads) as progress:
+            for size in sizes:
+                before = time.monotonic()
+                batch = next(stream)
+                waited += time.monotonic() - before
+                loss = self._learn(batch.to(ranks.device))
+                if not math.isfinite(loss):
+                    raise DataError(self._not_a_number(epoch, len(losses) + 1, loss))
+                losses.append(loss)
+                progress.advance(size, loss)
+        seconds = max(time.monotonic() - begun, 1e-9)
+        return {
+            "stage": stage.name,
+            "epoch": epoch + 1,
+            "step": self.step,
+            "loss": float(np.mean(losses)),
+            "rate": float(self._optimiser.param_groups[0]["lr"]),
+            "films": sum(sizes),
+            "films_per_second": sum(sizes) / seconds,
+            "waiting": waited / seconds,
+        }
 
-def _batches(recipe: Recipe, stage: Stage, films: FilmSet, epoch: int) -> Iterator[Batch]:
-    """An epoch's batches, the next one made while the network works on this one."""
-    order = _order(recipe, stage, films, epoch)
-    chunks = [order[i : i + stage.batch] for i in range(0, len(order), stage.batch)]
-    chunks = [chunk for chunk in chunks if len(chunk) > 1]  # batch normalisation needs two
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(_batch, recipe, stage, films, epoch, chunks[0])
-        for following in [*chunks[1:], None]:
-            batch = ahead.result()
-            if following is not None:
-                ahead = pool.submit(_batch, recipe, stage, films, epoch, following)
-            yield batch
+    def _learn(self, batch: Batch) -> float:
+        ranks = self._setup.ranks
+        self._optimiser.zero_grad(set_to_none=True)
+        with autocast(ranks.device, self._precision):
+            logits, activations = self._model(batch.squares, batch.metadata)
+        loss = self._loss(logits, activations, batch, ranks)
+        shown = float(ranks.sum(loss.detach().clone()) / ranks.world)
+        if not math.isfinite(shown):
+            return shown  # nothing is moved by it
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.unscale_(self._optimiser)
+        torch.nn.utils.clip_grad_norm_([p for p in self._network.parameters() if p.requires_grad], LONGEST_STEP)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self._schedule.step()
+        self.step += 1
+        _blend(self._average, self._network, min(self._stage.average, (1 + self.step) / (10 + self.step)))
+        return shown
 
-
-def _batch(recipe: Recipe, stage: Stage, films: FilmSet, epoch: int, chunk: npt.NDArray[np.int64]) -> Batch:
-    preprocessing = recipe.preprocessing
-    if stage.input_size is not None:
-        preprocessing = replace(preprocessing, input_size=stage.input_size)
-    stride = architecture_of(recipe).stride
-    side = -(-preprocessing.input_size // stride)
-    squares, targets, weights, cells = [], [], [], []
-    for index in chunk:
-        film = films.films[index]
-        rng = np.random.default_rng([recipe.seed, epoch, int(index)])
-        augmentation = recipe.augmentation_phantoms if film.phantom else recipe.augmentation
-        varied = vary(films.image(int(index)), rng, augmentation)
-        placement = place(varied.image, preprocessing)
-        squares.append(prepare(varied.image, preprocessing, placement))
-        smoothing = 0.0 if film.phantom else stage.smoothing
-        targets.append(film.target * (1 - smoothing) + smoothing / 2)
-        weights.append(film.known)
-        covered = np.zeros((len(LABELS), side, side), np.float32)
-        for label, box in film.boxes.items():
-            covered[LABELS.index(label)] = _cells(placement.to_square(varied.follow(box)), side, stride)
-        cells.append(covered)
-    return Batch(*(torch.from_numpy(np.stack(part)) for part in (squares, targets, weights, cells)))
-
-
-def _cells(box: Box, side: int, stride: int) -> npt.NDArray[np.float32]:
-    """The cells [h, w] of an activation map that a box covers by a third or more, or the one it covers most."""
-    edges = np.arange(side) * stride
-    across = np.clip(np.minimum(box.right, edges + stride) - np.maximum(box.left, edges), 0, None)
-    down = np.clip(np.minimum(box.bottom, edges + stride) - np.maximum(box.top, edges), 0, None)
-    share = down[:, None] * across[None, :] / stride**2
-    if share.max() <= 0:  # moved out of the film
-        return np.zeros((side, side), np.float32)
-    return np.asarray(share >= min(1 / 3, share.max()), np.float32)
-
-
-def _step(
-    network: ChestNetwork, batch: Batch, optimiser: torch.optim.Optimizer, device: torch.device, pointing: float
-) -> float:
-    optimiser.zero_grad(set_to_none=True)
-    with _precision(device):
-        logits, activations = network(batch.squares.to(device))
-    errors = torch.nn.functional.binary_cross_entropy_with_logits(
-        logits.float(), batch.targets.to(device), reduction="none"
-    )
-    weights = batch.weights.to(device)
-    loss = (errors * weights).sum() / weights.sum()
-    if pointing > 0:
-        loss = loss + pointing * _astray(activations.float(), batch.cells.to(device))
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-    optimiser.step()
-    return float(loss.detach())
-
-
-def _astray(activations: Tensor, cells: Tensor) -> Tensor:
-    """How far the maps of placed lesions point elsewhere: minus the log of the softmax mass on the lesion's cells."""
-    placed = cells.flatten(2).sum(dim=2) > 0
-    if not bool(placed.any()):
-        return activations.new_zeros(())
-    mass = torch.log_softmax(activations.flatten(2)[placed], dim=1)
-    covered = cells.flatten(2)[placed] > 0
-    return -torch.logsumexp(mass.masked_fill(~covered, float("-inf")), dim=1).mean()
-
-
-def _precision(device: torch.device) -> Any:
-    """bfloat16 where the processor has it: twice as fast, and the moving average stays in float32."""
-    if device.type == "cuda" or torch.cpu._is_avx512_bf16_supported():
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+    def _not_a_number(self, epoch: int, step: int, loss: float) -> str:
+        name = self._stage.name
+        kept = f"the checkpoint of epoch {epoch} is kept" if epoch else "no epoch of this stage was kept"
+        return (
+            f"stage {name}, epoch {epoch + 1}, step {step}: the loss is {loss}; {kept}. Lower the rate "
+            f"(--set stage.{name}.rate={self._stage.rate / 3:.0e}) or set precision=float32, and give another --out"
+        )
 
 
 def _blend(average: State, network: ChestNetwork, decay: float) -> None:
@@ -224,39 +361,10 @@ def _blend(average: State, network: ChestNetwork, decay: float) -> None:
             average[name].lerp_(tensor.to(average[name].dtype), 1 - decay)
 
 
-def _resume(path: Path, recipe: Recipe, stage: Stage, network: ChestNetwork, average: State, *parts: Any) -> int:
-    """Take up a checkpoint; returns the number of epochs already done."""
-    if not path.is_file():
-        return 0
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    if saved["recipe"] != recipe.text or saved["stage"] != stage.name:
-        raise TrainingDataError(f"{path} is the checkpoint of another recipe: give another --out or remove it")
-    network.load_state_dict(saved["network"])
-    for name, tensor in saved["average"].items():
-        average[name].copy_(tensor)
-    for part, name in zip(parts, ("optimiser", "cycle"), strict=True):
-        part.load_state_dict(saved[name])
-    return int(saved["epoch"])
-
-
-def _save(saved: dict[str, Any], path: Path) -> None:
-    """Replace a checkpoint whole: a full disk or a kill leaves the one before."""
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as stream:
-            torch.save(saved, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise TrainingDataError(f"{path} could not be written ({error}): make room; the one before is kept") from error
-    partial.replace(path)
-
-
-def _note(path: Path, stage: str, epoch: int, loss: float, rate: float) -> None:
-    first = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        if first:
-            writer.writerow(["stage", "epoch", "loss", "films_per_second"])
-        writer.writerow([stage, epoch, f"{loss:.8f}", f"{rate:.1f}"])
+def _sentence(row: Row, epochs: int, profile: bool) -> str:
+    watched = f", AUROC {row['auroc']:.3f} on films kept aside" if "auroc" in row else ""
+    waiting = f", {100 * float(row['waiting']):.1f} % of it waiting for films" if profile else ""
+    return (
+        f"{row['stage']} {row['epoch']}/{epochs}: loss {row['loss']:.4f}{watched}, "
+        f"{row['films_per_second']:.1f} films/s{waiting}"
+    )
