@@ -15,6 +15,7 @@ could not be had has ``"value": null`` and a ``"reason"``. Every share (sensitiv
                       films, patients, read, phantoms
                       unreadable [{film, row, problem}]
                       refused {count, share, by_reason {code: count}, films [{film, row, code, reason}]}
+                      put_right [{film, row, note}]                 what the gate corrected before the analysis
                       sex {F: count ..}, view {..}, age {low, median, high, known}
                       prevalence {label: {positives, known}}       all 15 labels, of the films given
                       not_assessed [labels that films carry and the bundle lacks]
@@ -134,6 +135,11 @@ def data_json(scores: Scores, source: Source) -> dict[str, Any]:
                 for film, reason in refused
             ],
         },
+        "put_right": [
+            {"film": film.key, "row": film.row, "note": note}
+            for film, notes in zip(films, scores.notes, strict=True)
+            for note in notes
+        ],
         "sex": dict(Counter(film.sex or "not stated" for film in films)),
         "view": dict(Counter(film.view or "not stated" for film in films)),
         "age": {

@@ -16,8 +16,7 @@ from firstread.models.data.film import DataError
 from firstread.models.evaluation import as_json as plain
 from firstread.models.evaluation import figures
 from firstread.models.evaluation.delong import delong_p
-from firstread.models.evaluation.figures import Figure, Flags
-from firstread.models.evaluation.measure import too_few
+from firstread.models.evaluation.figures import Figure, Flags, too_few
 from firstread.models.evaluation.score import Scores
 from firstread.models.findings import LABELS
 
@@ -183,11 +182,11 @@ def _label(
         with_label = _mcnemar(called[0], called[1], truth, known & truth)
         without = _mcnemar(called[0], called[1], truth, known & ~truth)
     present = truth[known]
-    reason = too_few(present)
+    patients = [one.films[rows[i]].patient for i in np.flatnonzero(known)]
+    reason = too_few(present, patients)
     figure_one = figure_two = difference = None
     p = None
     if not reason:
-        patients = [one.films[rows[i]].patient for i in np.flatnonzero(known)]
         a, b = p_one[known], p_two[known]
         figure_one = figures.auroc_figure(present, a, patients, draws)
         figure_two = figures.auroc_figure(present, b, patients, draws)

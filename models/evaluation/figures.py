@@ -21,6 +21,9 @@ Flags = npt.NDArray[np.bool_]
 FEWEST = 10
 """With fewer films of either kind a label gets no figure: its interval would be as wide as the scale."""
 
+FEWEST_PATIENTS = 5
+"""With fewer patients of either kind there is none either: drawing four patients again and again shows nothing."""
+
 DRAWS = 1000
 _CELLS = 4_000_000
 """Weights held in memory at a time while films are drawn with replacement."""
@@ -86,6 +89,18 @@ class CalibrationFigures:
     brier: float
     brier_of_prevalence: float
     bins: tuple[ReliabilityBin, ...]
+
+
+def too_few(present: Flags, patients: Sequence[str]) -> str:
+    """Why there is no figure, in words; empty when there are enough films and patients of both kinds."""
+    positives, negatives = int(present.sum()), int((~present).sum())
+    if min(positives, negatives) < FEWEST:
+        return f"too few films: {positives} with it and {negatives} without, {FEWEST} of each are needed"
+    ill = {patient for patient, one in zip(patients, present, strict=True) if one}
+    well = {patient for patient, one in zip(patients, present, strict=True) if not one}
+    if min(len(ill), len(well)) < FEWEST_PATIENTS:
+        return f"too few patients: {len(ill)} with it and {len(well)} without, {FEWEST_PATIENTS} of each are needed"
+    return ""
 
 
 def auroc(present: Flags, score: Numbers) -> float:

@@ -12,13 +12,13 @@ from firstread.models.data.film import DataError, Film
 from firstread.models.evaluation import figures, matching
 from firstread.models.evaluation.delong import delong_figure
 from firstread.models.evaluation.figures import (
-    FEWEST,
     CalibrationFigures,
     Figure,
     Flags,
     Numbers,
     OperatingFigures,
     Share,
+    too_few,
 )
 from firstread.models.evaluation.groups import by_gate, groups_of, in_order
 from firstread.models.evaluation.score import Scores
@@ -158,24 +158,16 @@ def known_films(scores: Scores, label: str) -> tuple[list[int], Flags, Numbers]:
     return rows, present, scores.probabilities[rows, scores.column(label)]
 
 
-def too_few(present: Flags) -> str:
-    """Why there is no figure, empty when there are enough films of both kinds."""
-    positives, negatives = int(present.sum()), int((~present).sum())
-    if min(positives, negatives) >= FEWEST:
-        return ""
-    return f"too few films: {positives} with it and {negatives} without, {FEWEST} of each are needed"
-
-
 def _label(bundle: Bundle, scores: Scores, label: str, draws: int, calliper: float) -> LabelEvaluation:
     rows, present, probability = known_films(scores, label)
     threshold = bundle.thresholds.get(label)
     positives, negatives = int(present.sum()), int((~present).sum())
     experimental = label in bundle.experimental
-    reason = too_few(present)
-    if reason:
-        return LabelEvaluation(label, experimental, threshold, positives, negatives, reason)
     films = [scores.films[i] for i in rows]
     patients = [film.patient for film in films]
+    reason = too_few(present, patients)
+    if reason:
+        return LabelEvaluation(label, experimental, threshold, positives, negatives, reason)
     return LabelEvaluation(
         label=label,
         experimental=experimental,
@@ -224,10 +216,10 @@ def abnormality(scores: Scores) -> tuple[list[int], Flags, Numbers, str]:
 def _normal_abnormal(bundle: Bundle, scores: Scores, draws: int) -> NormalAbnormal:
     rows, abnormal, score, score_is = abnormality(scores)
     positives, negatives = int(abnormal.sum()), int((~abnormal).sum())
-    reason = too_few(abnormal)
+    patients = [scores.films[i].patient for i in rows]
+    reason = too_few(abnormal, patients)
     if reason:
         return NormalAbnormal(score_is, positives, negatives, reason)
-    patients = [scores.films[i].patient for i in rows]
     return NormalAbnormal(
         score_is=score_is,
         positives=positives,
@@ -314,10 +306,10 @@ def _within(
     chosen = np.array([i in inside for i in rows], bool)
     flags, score = present[chosen], probability[chosen]
     positives, negatives = int(flags.sum()), int((~flags).sum())
-    reason = too_few(flags)
+    patients = [scores.films[i].patient for i, taken in zip(rows, chosen, strict=True) if taken]
+    reason = too_few(flags, patients)
     if reason:
         return GroupLabel(positives, negatives, reason)
-    patients = [scores.films[i].patient for i, taken in zip(rows, chosen, strict=True) if taken]
     threshold = bundle.thresholds.get(label)
     called = None if threshold is None else figures.operating_figures(flags, score, threshold)
     return GroupLabel(

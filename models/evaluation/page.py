@@ -14,7 +14,7 @@ import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from firstread.models.evaluation import plots
-from firstread.models.evaluation.figures import FEWEST
+from firstread.models.evaluation.figures import FEWEST, FEWEST_PATIENTS
 from firstread.models.evaluation.measure import Evaluation, LabelEvaluation, abnormality, known_films
 from firstread.models.evaluation.pictures import as_uri, diagnosis_line, heat_uri, thumbnail
 from firstread.models.evaluation.score import Scores, score
@@ -70,6 +70,7 @@ def page(evaluation: Evaluation, table: dict[str, Any], threads: int | None = No
     return environment.get_template("evaluation.html").render(
         t=table,
         fewest=FEWEST,
+        fewest_patients=FEWEST_PATIENTS,
         nuisances=None if matched is None else {"calliper": matched.calliper, "names": matched.nuisances},
         plots={
             "roc": _svg_uri(plots.roc_svg(curves)),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from firstread.models.data.film import DataError, Film
-from firstread.models.evaluation.score import FloatImage, upright
+from firstread.models.evaluation.score import FloatImage, admitted, upright
 from firstread.models.findings import LABELS
 from firstread.models.preprocess import Placement
 from firstread.models.saliency import over_film
@@ -26,7 +26,7 @@ _HEAT = np.array([[250, 204, 90], [240, 96, 60]], np.float32)
 def thumbnail(film: Film, side: int = SIDE) -> FloatImage | None:
     """The film [rows, columns] in [0, 1] with ``side`` pixels on its longer side; None where it cannot be read."""
     try:
-        grey, _ = upright(film)
+        grey, _, _ = admitted(upright(film)[0])
     except DataError:
         return None
     scale = side / max(grey.shape)

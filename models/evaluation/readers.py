@@ -19,7 +19,7 @@ from firstread.models.data.film import DataError, Film
 from firstread.models.data.labels import named_in
 from firstread.models.evaluation import figures
 from firstread.models.evaluation.agreement import Kappa, cohen, consensus, fleiss
-from firstread.models.evaluation.figures import DRAWS, FEWEST, Figure, Flags, Numbers, Share
+from firstread.models.evaluation.figures import DRAWS, FEWEST, Figure, Flags, Numbers, Share, too_few
 from firstread.models.evaluation.score import Scores, where
 from firstread.models.findings import LABELS, NO_FINDING
 
@@ -199,16 +199,9 @@ def _of(patients: Sequence[str], chosen: Flags) -> list[str]:
     return [patient for patient, taken in zip(patients, chosen, strict=True) if taken]
 
 
-def _too_few(present: Flags) -> str:
-    positives, negatives = int(present.sum()), int((~present).sum())
-    if min(positives, negatives) >= FEWEST:
-        return ""
-    return f"too few films: {positives} with it and {negatives} without, {FEWEST} of each are needed"
-
-
 def _calls_against(calls: Flags, standard: Flags, patients: Sequence[str], draws: int) -> Against:
     positives, negatives = int(standard.sum()), int((~standard).sum())
-    reason = _too_few(standard)
+    reason = too_few(standard, patients)
     if reason:
         return Against(positives, negatives, reason)
     table = figures.operating_figures(standard, calls.astype(np.float64), 0.5)
@@ -222,7 +215,7 @@ def _model_against(bundle: Bundle, scores: Scores, label: str, standard: Numbers
     probability = scores.probabilities[usable, scores.column(label)]
     patients = _of([film.patient for film in scores.films], usable)
     positives, negatives = int(present.sum()), int((~present).sum())
-    reason = _too_few(present)
+    reason = too_few(present, patients)
     if reason:
         return Against(positives, negatives, reason)
     auroc = figures.auroc_figure(present, probability, patients, draws)

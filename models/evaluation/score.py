@@ -46,6 +46,7 @@ class Scores:
     ``logits``: float64 [N, L], *before* calibration; NaN likewise.
     ``refused``: why the service would not have analysed the film (tags of a DICOM file, then the gate), None where it
     would. Such films are scored all the same. ``problems``: why a film could not be read, None where it could.
+    ``notes``: what the gate put right in a film (a negative made positive), mostly nothing.
     ``placements``: which part of each film filled the square, None where it could not be read.
     ``maps``: float32 [N, L, h, w] in [0, 1], only when they were asked for and the bundle has them.
     ``engine``: the engine that ran, ``cpu/onnxruntime``.
@@ -57,6 +58,7 @@ class Scores:
     logits: Numbers
     refused: tuple[Reason | None, ...]
     problems: tuple[str | None, ...]
+    notes: tuple[tuple[str, ...], ...]
     placements: tuple[Placement | None, ...]
     maps: npt.NDArray[np.float32] | None
     engine: str
@@ -108,6 +110,7 @@ def score(
     probabilities, logits = np.full((count, labels), np.nan), np.full((count, labels), np.nan)
     refused: list[Reason | None] = [None] * count
     problems: list[str | None] = [None] * count
+    notes: list[tuple[str, ...]] = [()] * count
     placements: list[Placement | None] = [None] * count
     kept: npt.NDArray[np.float32] | None = None
     waiting: list[tuple[int, FloatImage]] = []
@@ -128,6 +131,7 @@ def score(
     readings = _readings(films, bundle.preprocessing, transform, processes)
     for done, (index, reading) in enumerate(readings, start=1):
         refused[index], problems[index], placements[index] = reading.refused, reading.problem, reading.placement
+        notes[index] = reading.notes
         if reading.square is not None:
             waiting.append((index, reading.square))
         if len(waiting) == BATCH:
@@ -143,6 +147,7 @@ def score(
         logits=logits,
         refused=tuple(refused),
         problems=tuple(problems),
+        notes=tuple(notes),
         placements=tuple(placements),
         maps=kept,
         engine=engine.name,
@@ -151,12 +156,16 @@ def score(
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One film made ready: its ``square`` [S, S] in [0, 1] and where it lies, or the ``problem`` in a sentence."""
+    """One film made ready: its ``square`` [S, S] in [0, 1] and where it lies, or the ``problem`` in a sentence.
+
+    ``refused``: what tags or gate have against it; ``notes``: what the gate put right.
+    """
 
     square: FloatImage | None
     placement: Placement | None
     refused: Reason | None
     problem: str | None
+    notes: tuple[str, ...] = ()
 
 
 def read_film(
@@ -167,10 +176,9 @@ def read_film(
         grey, refused = upright(film)
         if transform is not None:
             grey = np.ascontiguousarray(transform(grey), np.float32)
-        if refused is None:
-            refused = _gate(grey)
+        grey, against, notes = admitted(grey)
         placement = place(grey, preprocessing)
-        return Reading(prepare(grey, preprocessing, placement), placement, refused, None)
+        return Reading(prepare(grey, preprocessing, placement), placement, refused or against, None, notes)
     except DataError as error:
         return Reading(None, None, None, str(error))
     except (OSError, ValueError, MemoryError) as error:
@@ -206,10 +214,12 @@ def where(film: Film) -> str:
     return f"{name}, row {film.row}" if film.row is not None else name
 
 
-def _gate(grey: FloatImage) -> Reason | None:
-    if min(grey.shape) < 32:
-        return Reason(ReasonCode.TOO_SMALL, f"{grey.shape[1]} x {grey.shape[0]} pixels")
-    return gate.inspect(grey).reason
+def admitted(grey: FloatImage) -> tuple[FloatImage, Reason | None, tuple[str, ...]]:
+    """What the service's gate makes of an upright film: what is analysed, what it has against it, what it put right."""
+    if min(grey.shape) < eligibility.SMALLEST_SIDE:
+        return grey, Reason(ReasonCode.TOO_SMALL, f"{grey.shape[1]} x {grey.shape[0]} pixels"), ()
+    admission = gate.admit(grey)
+    return admission.pixels, admission.verdict.reason, admission.notes
 
 
 def _is_dicom(path: Path) -> bool:

@@ -29,7 +29,7 @@ def film_of(number: int, *labels: str, **more: object) -> Film:
     return replace(film, **more)  # type: ignore[arg-type]
 
 
-def picture(number: int, side: int = 96) -> np.ndarray:
+def picture(number: int, side: int = 144) -> np.ndarray:
     """A lively 8-bit picture, another one for every number."""
     rng = np.random.default_rng(number)
     coarse = np.kron(rng.random((6, 6)), np.ones((side // 6, side // 6)))
@@ -57,4 +57,4 @@ def scores_of(bundle: Bundle, films: Sequence[Film], by_label: Mapping[str, np.n
     count = len(films)
     logits = np.log(np.clip(table, 1e-6, 1 - 1e-6) / (1 - np.clip(table, 1e-6, 1 - 1e-6)))
     none: tuple[None, ...] = (None,) * count
-    return Scores(bundle.labels, tuple(films), table, logits, none, none, none, None, "none/planted")
+    return Scores(bundle.labels, tuple(films), table, logits, none, none, ((),) * count, none, None, "none/planted")

@@ -190,3 +190,10 @@ def test_films_without_nuisances_give_no_pairs_and_few_pairs_no_figure() -> None
     assert figures.matched_figure(films, flags, np.arange(12.0)) is None
     alike = [Film(str(n), str(n), ONES, ONES, False, nuisances={"noise": 1.0}) for n in range(30)]
     assert len(figures.matched_pairs(alike, present)) == 15  # a nuisance that never varies separates nothing
+
+
+def test_many_films_of_few_patients_are_still_too_few() -> None:
+    present = np.arange(60) % 2 == 0
+    assert figures.too_few(present, [f"p{n}" for n in range(60)]) == ""
+    assert "3 with it and 30 without" in figures.too_few(present, [f"p{n % 6 if n % 2 == 0 else n}" for n in range(60)])
+    assert "9 with it and 51 without" in figures.too_few(np.arange(60) < 9, [f"p{n}" for n in range(60)])

@@ -81,8 +81,8 @@ def test_a_film_that_takes_its_process_down_is_found_and_the_others_are_scored(b
 
 def test_what_the_gate_would_refuse_is_scored_all_the_same(bundle: Bundle, tmp_path: Path) -> None:
     films = films_on_disk(tmp_path, 3)
-    Image.fromarray(np.full((96, 96), 255, np.uint8)).save(tmp_path / "film_0001.png")
-    Image.fromarray(picture(2)[:20, :20]).save(tmp_path / "film_0002.png")
+    Image.fromarray(np.full((144, 144), 255, np.uint8)).save(tmp_path / "film_0001.png")
+    Image.fromarray(picture(2)[:100, :100]).save(tmp_path / "film_0002.png")
     found = score(bundle, films, threads=1)
     blank, small = found.refused[1], found.refused[2]
     assert blank is not None and blank.code is ReasonCode.OUTSIDE_EXPERIENCE
@@ -108,7 +108,7 @@ def test_maps_come_only_when_asked_for(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_a_film_larger_than_the_service_keeps_is_shrunk_as_there(bundle: Bundle, tmp_path: Path) -> None:
     films = films_on_disk(tmp_path, 1)
-    large = np.kron(picture(0), np.ones((24, 24), np.uint8))
+    large = np.kron(picture(0), np.ones((16, 16), np.uint8))
     Image.fromarray(large).save(tmp_path / "film_0000.png")
     found = score(bundle, films, threads=1)
     placement = found.placements[0]
