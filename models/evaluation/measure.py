@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -163,7 +163,7 @@ def _label(bundle: Bundle, scores: Scores, label: str, draws: int, calliper: flo
     threshold = bundle.thresholds.get(label)
     positives, negatives = int(present.sum()), int((~present).sum())
     experimental = label in bundle.experimental
-    films = [scores.films[i] for i in rows]
+    films = [replace(scores.films[i], nuisances=scores.making[i]) for i in rows]
     patients = [film.patient for film in films]
     reason = too_few(present, patients)
     if reason:

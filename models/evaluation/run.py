@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from firstread.models.data.tables import read_labels
-
 from firstread.models.bundle import Bundle
 from firstread.models.data.film import DataError, Film
+from firstread.models.data.splits import film_name, read_list
+from firstread.models.data.tables import read_labels
 from firstread.models.evaluation import compare, readers
 from firstread.models.evaluation.as_json import Source, as_json
 from firstread.models.evaluation.figures import DRAWS
@@ -75,11 +75,8 @@ def in_subset(films: Sequence[Film], wanted: Films) -> tuple[Film, ...]:
         DataError: there is no such list, or it names none of the films.
     """
     path = _list_file(wanted)
-    try:
-        names = {line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a list of image names ({error}): give a text file") from error
-    kept = tuple(film for film in films if film.key in names or (film.path is not None and film.path.name in names))
+    names = read_list(path)
+    kept = tuple(film for film in films if film_name(film) in names)
     if not kept:
         raise DataError(
             f"{path} names none of the {len(films)} films of {wanted.table}: is it the list of other films?"

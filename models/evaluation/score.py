@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +13,17 @@ from PIL import Image
 
 from firstread.models import eligibility, gate
 from firstread.models.bundle import Bundle
+from firstread.models.data import nuisance
+from firstread.models.data.decode import broken_sentence
 from firstread.models.data.film import DataError, Film
+from firstread.models.data.folder import looks_like_dicom
+from firstread.models.data.pixels import grey_of
+from firstread.models.data.processes import Failed, in_processes
 from firstread.models.engine import open_engine, processor_threads
 from firstread.models.findings import ReasonCode
+from firstread.models.header import UnreadableRadiograph, read_header
 from firstread.models.prediction import Reason
 from firstread.models.preprocess import Placement, Preprocessing, place, prepare
-from firstread.models.radiograph import UnreadableRadiograph, read_header, read_radiograph
 
 FloatImage = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
@@ -33,6 +35,9 @@ BATCH = 8
 FEWEST_FOR_PROCESSES = 200
 """Fewer pictures than this are read in this process: starting others takes longer. A DICOM film counts as ten, since it
 takes ten times as long, and a broken one may take its process down."""
+
+MEASURED = ("file_bytes", "noise", "brightness")
+"""What is measured of a film's making where the table says nothing; see ``firstread.models.data.nuisance``."""
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -47,6 +52,8 @@ class Scores:
     ``refused``: why the service would not have analysed the film (tags of a DICOM file, then the gate), None where it
     would. Such films are scored all the same. ``problems``: why a film could not be read, None where it could.
     ``notes``: what the gate put right in a film (a negative made positive), mostly nothing.
+    ``making``: how each film was made, in numbers: the table's own where it says any, else file size, noise and
+    brightness as measured here.
     ``placements``: which part of each film filled the square, None where it could not be read.
     ``maps``: float32 [N, L, h, w] in [0, 1], only when they were asked for and the bundle has them.
     ``engine``: the engine that ran, ``cpu/onnxruntime``.
@@ -59,6 +66,7 @@ class Scores:
     refused: tuple[Reason | None, ...]
     problems: tuple[str | None, ...]
     notes: tuple[tuple[str, ...], ...]
+    making: tuple[Mapping[str, float], ...]
     placements: tuple[Placement | None, ...]
     maps: npt.NDArray[np.float32] | None
     engine: str
@@ -111,6 +119,7 @@ def score(
     refused: list[Reason | None] = [None] * count
     problems: list[str | None] = [None] * count
     notes: list[tuple[str, ...]] = [()] * count
+    making: list[Mapping[str, float]] = [film.nuisances for film in films]
     placements: list[Placement | None] = [None] * count
     kept: npt.NDArray[np.float32] | None = None
     waiting: list[tuple[int, FloatImage]] = []
@@ -127,17 +136,20 @@ def score(
             kept[rows] = output.saliency
         waiting.clear()
 
-    processes = _processes(workers, processor_threads(threads), films, transform)
-    readings = _readings(films, bundle.preprocessing, transform, processes)
-    for done, (index, reading) in enumerate(readings, start=1):
+    if workers is None:
+        workers = _workers(processor_threads(threads), films)
+    # Where the table says how films were made it knows better: of the originals, before anybody reduced them.
+    measured = not any(film.nuisances for film in films)
+    for index, reading in enumerate(_readings(films, bundle.preprocessing, transform, measured, workers)):
         refused[index], problems[index], placements[index] = reading.refused, reading.problem, reading.placement
         notes[index] = reading.notes
+        making[index] = reading.making or making[index]
         if reading.square is not None:
             waiting.append((index, reading.square))
         if len(waiting) == BATCH:
             run()
         if on_progress is not None:
-            on_progress(done, count)
+            on_progress(index + 1, count)
     if waiting:
         run()
     return Scores(
@@ -148,6 +160,7 @@ def score(
         refused=tuple(refused),
         problems=tuple(problems),
         notes=tuple(notes),
+        making=tuple(making),
         placements=tuple(placements),
         maps=kept,
         engine=engine.name,
@@ -158,7 +171,7 @@ def score(
 class Reading:
     """One film made ready: its ``square`` [S, S] in [0, 1] and where it lies, or the ``problem`` in a sentence.
 
-    ``refused``: what tags or gate have against it; ``notes``: what the gate put right.
+    ``refused``: what tags or gate have against it; ``notes``: what the gate put right; ``making``: how it was made.
     """
 
     square: FloatImage | None
@@ -166,23 +179,31 @@ class Reading:
     refused: Reason | None
     problem: str | None
     notes: tuple[str, ...] = ()
+    making: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_film(
-    film: Film, preprocessing: Preprocessing, transform: Callable[[FloatImage], FloatImage] | None = None
+    film: Film,
+    preprocessing: Preprocessing,
+    transform: Callable[[FloatImage], FloatImage] | None = None,
+    measured: bool = False,
 ) -> Reading:
-    """Read, judge and prepare one film. What is wrong with it is an answer, not an error."""
+    """Read, judge and prepare one film. What is wrong with it is an answer, not an error.
+
+    ``measured``: also measure how it was made, before ``transform``.
+    """
     try:
         grey, refused = upright(film)
+        making = _measured(grey, film.path) if measured else {}
         if transform is not None:
             grey = np.ascontiguousarray(transform(grey), np.float32)
         grey, against, notes = admitted(grey)
         placement = place(grey, preprocessing)
-        return Reading(prepare(grey, preprocessing, placement), placement, refused or against, None, notes)
+        return Reading(prepare(grey, preprocessing, placement), placement, refused or against, None, notes, making)
     except DataError as error:
         return Reading(None, None, None, str(error))
     except (OSError, ValueError, MemoryError) as error:
-        return Reading(None, None, None, f"{where(film)}: cannot be read ({error}): fetch it again or take the row out")
+        return Reading(None, None, None, broken_sentence(film, str(error) or type(error).__name__))
 
 
 def upright(film: Film) -> tuple[FloatImage, Reason | None]:
@@ -191,21 +212,27 @@ def upright(film: Film) -> tuple[FloatImage, Reason | None]:
     Raises:
         DataError: the file is missing or broken; names file and row.
     """
-    if film.path is not None and _is_dicom(film.path):
-        try:
-            refused = eligibility.judge(read_header(film.path))
-            return read_radiograph(film.path, longest_side=LONGEST_SIDE).pixels, refused
-        except UnreadableRadiograph as error:
-            raise DataError(f"{where(film)}: {error.reason.text}: fetch it again or take the row out") from error
-    from firstread.models.data.pixels import grey_of
-
-    grey = grey_of(film)
+    grey = grey_of(film, LONGEST_SIDE)
     longest = max(grey.shape)
     if longest > LONGEST_SIDE:
         rows, columns = (max(1, round(side * LONGEST_SIDE / longest)) for side in grey.shape)
         shrunk = Image.fromarray(np.ascontiguousarray(grey, np.float32)).resize((columns, rows), Image.Resampling.BOX)
         grey = np.asarray(shrunk, np.float32)
-    return grey, None
+    return grey, _by_its_tags(film.path)
+
+
+def _by_its_tags(path: Path | None) -> Reason | None:
+    if path is None or not looks_like_dicom(path):
+        return None
+    try:
+        return eligibility.judge(read_header(path))
+    except UnreadableRadiograph as error:
+        return error.reason
+
+
+def _measured(grey: FloatImage, path: Path | None) -> Mapping[str, float]:
+    found = nuisance.measure(grey, path)
+    return {name: found[name] for name in MEASURED if name in found}
 
 
 def where(film: Film) -> str:
@@ -222,22 +249,41 @@ def admitted(grey: FloatImage) -> tuple[FloatImage, Reason | None, tuple[str, ..
     return admission.pixels, admission.verdict.reason, admission.notes
 
 
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+def _readings(
+    films: Sequence[Film],
+    preprocessing: Preprocessing,
+    transform: Callable[[FloatImage], FloatImage] | None,
+    measured: bool,
+    workers: int,
+) -> Iterator[Reading]:
+    """Each film's reading, in order."""
+    jobs = [_Job(film, preprocessing, transform, measured) for film in films]
+    if workers == 0 or not _travels(transform):
+        yield from map(_read, jobs)
+        return
+    for film, reading in zip(films, in_processes(_read, jobs, workers), strict=True):
+        if isinstance(reading, Failed):
+            yield Reading(None, None, None, broken_sentence(film, reading.reason))
+        else:
+            yield reading
 
 
-def _processes(workers: int | None, cores: int, films: Sequence[Film], transform: object) -> int:
+@dataclass(frozen=True, eq=False)
+class _Job:
+    film: Film
+    preprocessing: Preprocessing
+    transform: Callable[[FloatImage], FloatImage] | None
+    measured: bool
+
+
+def _read(job: _Job) -> Reading:
+    return read_film(job.film, job.preprocessing, job.transform, job.measured)
+
+
+def _workers(cores: int, films: Sequence[Film]) -> int:
     """How many processes read; 0 for this one."""
-    if not _travels(transform):
-        return 0
-    if workers is not None:
-        return workers
     work = sum(1 if film.path is not None and film.path.suffix.lower() in _PICTURES else 10 for film in films)
-    return min(cores, len(films)) if work >= FEWEST_FOR_PROCESSES else 0
+    return max(cores, 2) if work >= FEWEST_FOR_PROCESSES else 0
 
 
 def _travels(transform: object) -> bool:
@@ -246,64 +292,3 @@ def _travels(transform: object) -> bool:
     except (pickle.PicklingError, AttributeError, TypeError):
         return False
     return True
-
-
-def _readings(
-    films: Sequence[Film],
-    preprocessing: Preprocessing,
-    transform: Callable[[FloatImage], FloatImage] | None,
-    processes: int,
-) -> Iterator[tuple[int, Reading]]:
-    """Each film's reading with its index, in any order."""
-    if processes == 0:
-        for index, film in enumerate(films):
-            yield index, read_film(film, preprocessing, transform)
-        return
-    # Films that were under way when a process died are read again, each in a process of its own, to find the culprit.
-    suspects: list[int] = []
-    left = iter(range(len(films)))
-    while True:
-        remaining = list(left)
-        if not remaining:
-            break
-        done: set[int] = set()
-        try:
-            for index, reading in _pooled(films, remaining, preprocessing, transform, processes):
-                done.add(index)
-                yield index, reading
-            break
-        except BrokenProcessPool:
-            behind = [index for index in remaining if index not in done]
-            cut = _in_flight(processes)
-            suspects += behind[:cut]
-            left = iter(behind[cut:])
-    for index in suspects:
-        try:
-            yield from _pooled(films, [index], preprocessing, transform, 1)
-        except BrokenProcessPool:
-            sentence = "the process that read it ended: the file breaks its decoder; take the row out"
-            yield index, Reading(None, None, None, f"{where(films[index])}: {sentence}")
-
-
-def _in_flight(processes: int) -> int:
-    """Films handed to the processes at a time: enough to keep them busy, few enough to keep memory small."""
-    return 4 * processes
-
-
-def _pooled(
-    films: Sequence[Film],
-    indices: Sequence[int],
-    preprocessing: Preprocessing,
-    transform: Callable[[FloatImage], FloatImage] | None,
-    processes: int,
-) -> Iterator[tuple[int, Reading]]:
-    # Spawned, not forked: this process has an engine's threads. In order, so that the films in flight are known.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        flying: list[tuple[int, Future[Reading]]] = []
-        for index in indices:
-            flying.append((index, pool.submit(read_film, films[index], preprocessing, transform)))
-            if len(flying) == _in_flight(processes):
-                first, future = flying.pop(0)
-                yield first, future.result()
-        for first, future in flying:
-            yield first, future.result()

@@ -56,5 +56,8 @@ def scores_of(bundle: Bundle, films: Sequence[Film], by_label: Mapping[str, np.n
         table[:, bundle.labels.index(label)] = values
     count = len(films)
     logits = np.log(np.clip(table, 1e-6, 1 - 1e-6) / (1 - np.clip(table, 1e-6, 1 - 1e-6)))
+    making = tuple(film.nuisances for film in films)
     none: tuple[None, ...] = (None,) * count
-    return Scores(bundle.labels, tuple(films), table, logits, none, none, ((),) * count, none, None, "none/planted")
+    return Scores(
+        bundle.labels, tuple(films), table, logits, none, none, ((),) * count, making, none, None, "none/planted"
+    )

@@ -146,7 +146,7 @@ def _made(rng: np.random.Generator, count: int, shortcut: float) -> tuple[list[F
             view="AP" if n % 3 else "PA",
             nuisances={
                 "noise": float(rng.normal() + shortcut * ill),
-                "source_png_bytes": float(rng.integers(1e5, 2e5)),
+                "source_png_bytes": float(rng.integers(100_000, 200_000)),
             },
         )
         for n, ill in enumerate(present)

@@ -179,7 +179,8 @@ def test_matched_pairs_are_reported_with_what_they_were_matched_in(bundle: Bundl
     assert matched["auroc"]["value"] > 0.8 and matched["matched"]["nuisances"] == ["noise"]
     assert matched["matched"]["auroc"]["value"] < 0.62 and matched["matched"]["pairs"] >= 10
     assert made(bundle, scores, source)["labels"]["Pneumonia"]["matched"] is None
-    few = made(bundle, replace(cheat, films=films[:3] + scores.films[3:]), source)["labels"]["Pneumonia"]["matched"]
+    known = scores_of(bundle, films[:3] + scores.films[3:], {})
+    few = made(bundle, known, source)["labels"]["Pneumonia"]["matched"]
     assert few["auroc"]["value"] is None and "too few pairs" in few["auroc"]["reason"]
 
 

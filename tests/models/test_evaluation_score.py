@@ -16,7 +16,8 @@ from firstread.models.engine import open_engine
 from firstread.models.evaluation.score import score
 from firstread.models.findings import ReasonCode
 from firstread.models.preprocess import prepare
-from tests.models.evaluation_films import films_on_disk, picture
+from tests.models.dicom_files import data_set, film, write
+from tests.models.evaluation_films import film_of, films_on_disk, picture
 from tests.models.tiny import make_tiny_bundle
 
 
@@ -50,12 +51,6 @@ def test_scores_are_what_the_engine_says_of_the_prepared_film(bundle: Bundle, tm
     assert found.read.all() and all(placement is not None for placement in found.placements)
 
 
-def test_processes_say_the_same_as_this_one_and_in_the_same_order(bundle: Bundle, tmp_path: Path) -> None:
-    films = films_on_disk(tmp_path, 7)
-    here, there = score(bundle, films, threads=1, workers=0), score(bundle, films, threads=1, workers=2)
-    assert np.array_equal(here.probabilities, there.probabilities)
-
-
 def test_a_broken_and_a_missing_film_cost_themselves_alone_and_are_named_with_their_row(
     bundle: Bundle, tmp_path: Path
 ) -> None:
@@ -71,12 +66,15 @@ def test_a_broken_and_a_missing_film_cost_themselves_alone_and_are_named_with_th
     assert np.isfinite(found.probabilities[[0, 1, 3, 5]]).all() and found.refused[2] is None
 
 
+@pytest.mark.slow
 def test_a_film_that_takes_its_process_down_is_found_and_the_others_are_scored(bundle: Bundle, tmp_path: Path) -> None:
-    films = films_on_disk(tmp_path, 6)
-    found = score(bundle, films, threads=1, workers=1, transform=ends_the_process_on_film_3)
+    films = films_on_disk(tmp_path, 50)
+    found = score(bundle, films, threads=1, workers=2, transform=ends_the_process_on_film_3)
     assert [n for n, problem in enumerate(found.problems) if problem] == [3]
-    assert "film_0003.png" in (found.problems[3] or "")
-    assert np.array_equal(found.read, np.arange(6) != 3) and np.isfinite(found.probabilities[found.read]).all()
+    assert "film_0003.png" in (found.problems[3] or "") and "row 5" in (found.problems[3] or "")
+    assert np.array_equal(found.read, np.arange(50) != 3) and np.isfinite(found.probabilities[found.read]).all()
+    here = score(bundle, films[10:20], threads=1, workers=0)
+    assert np.allclose(found.probabilities[10:20], here.probabilities, atol=1e-6)
 
 
 def test_what_the_gate_would_refuse_is_scored_all_the_same(bundle: Bundle, tmp_path: Path) -> None:
@@ -128,3 +126,24 @@ def test_a_film_without_a_file_is_a_problem_and_not_a_crash(bundle: Bundle, tmp_
     films = [*films_on_disk(tmp_path, 1)]
     found = score(bundle, [*films, replace(films[0], key="nowhere", path=None)], threads=1)
     assert found.problems[0] is None and "nowhere" in (found.problems[1] or "")
+
+
+def test_how_films_were_made_is_the_tables_word_or_else_measured(bundle: Bundle, tmp_path: Path) -> None:
+    films = films_on_disk(tmp_path, 3)
+    measured = score(bundle, films, threads=1)
+    assert all(set(making) == {"file_bytes", "noise", "brightness"} for making in measured.making)
+    assert measured.making[1]["file_bytes"] == (tmp_path / "film_0001.png").stat().st_size
+    told = score(bundle, [replace(films[0], nuisances={"kilovolt": 90.0}), *films[1:]], threads=1)
+    assert told.making == ({"kilovolt": 90.0}, {}, {})
+
+
+def test_a_dicom_film_is_judged_by_its_tags_too_and_told_apart_from_pictures(bundle: Bundle, tmp_path: Path) -> None:
+    films = []
+    for n, view in enumerate(("PA", "LL")):
+        header = data_set(film(), 12, Modality="DX", BodyPartExamined="CHEST", ViewPosition=view)
+        films.append(film_of(n, path=write(tmp_path / f"film_{n}.dcm", header)))
+    found = score(bundle, films, threads=1)
+    assert found.read.all() and np.isfinite(found.probabilities).all()
+    lateral = found.refused[1]
+    assert lateral is not None and lateral.code is ReasonCode.LATERAL_VIEW
+    assert found.refused[0] is None or found.refused[0].code is not ReasonCode.LATERAL_VIEW
