@@ -46,6 +46,7 @@ def _shown(value: float | int | str) -> str:
 def _write_png(path: Path, rows: Sequence[Row], watched: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -62,11 +63,12 @@ def _write_png(path: Path, rows: Sequence[Row], watched: str) -> None:
         if any(math.isfinite(value) for value in values):
             areas.plot(epochs, values, color=colours[label], label=label.replace("_", " "), linewidth=1)
     areas.axhline(0.5, color="#999999", linewidth=0.8, linestyle="--")
-    areas.set(xlabel="epoch", ylabel="AUROC", title=f"AUROC, {watched}", ylim=(0.3, 1.0))
+    areas.set(xlabel="epoch", ylabel="AUROC", title=f"AUROC, {watched}", ylim=(0.0, 1.0))
     if areas.get_legend_handles_labels()[0]:
-        areas.legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
+        areas.legend(frameon=False, fontsize=7, ncols=3, loc="lower left")
     for axis in (losses, areas):
         _mark_stages(axis, rows)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.spines[["top", "right"]].set_visible(False)
     write_whole(path, lambda stream: figure.savefig(stream, format="png", dpi=110))
 

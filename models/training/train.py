@@ -34,12 +34,17 @@ LONGEST_STEP = 5.0
 """Gradients are cut to this norm."""
 
 
+class NotANumber(DataError):
+    """The loss is no number any more: the rate is too high for this recipe."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """What does not decide the outcome: on which machine, in how many processes, what is said meanwhile.
 
     ``workers``: processes that make batches (0: a thread). ``profile``: say after each epoch how long the network
-    waited for films. ``on_epoch``: told each epoch's figures; may raise to end the training there.
+    waited for films. ``on_epoch``: told each epoch's figures, those of a resumed training again; may raise to end
+    the training there.
     """
 
     ranks: Ranks = field(default_factory=Ranks)
@@ -77,7 +82,8 @@ def train(
     ``curves.png`` and ``tensorboard/``.
 
     Raises:
-        DataError: a loss that is no number, a checkpoint of another recipe, a full disk.
+        NotANumber: a loss that is no number.
+        DataError: a checkpoint of another recipe, a full disk.
     """
     setup = setup or Setup()
     chosen = [stage for stage in recipe.stages if not stages or stage.name in stages]
@@ -259,7 +265,10 @@ class _Course:
             average[name].copy_(tensor)
         for name, part in parts.items():
             part.load_state_dict(saved[name])
-        self._rows = list(saved["rows"])
+        known, self._rows = len(self._rows), list(saved["rows"])
+        for row in self._rows[known:]:
+            if self._setup.on_epoch is not None:
+                self._setup.on_epoch(row)
         best = saved["best"]
         return _Progressing(saved["epoch"], best["figure"], best["epoch"], best["weights"], best["ended"])
 
@@ -295,7 +304,7 @@ class _Stepper:
         """One pass over the films; returns what is to be noted of it.
 
         Raises:
-            DataError: the loss is no number.
+            NotANumber: the loss is no number.
         """
         recipe, stage, ranks = self._recipe, self._stage, self._setup.ranks
         lock(self._network, stage)
@@ -312,7 +321,7 @@ class _Stepper:
                 waited += time.monotonic() - before
                 loss = self._learn(batch.to(ranks.device))
                 if not math.isfinite(loss):
-                    raise DataError(self._not_a_number(epoch, len(losses) + 1, loss))
+                    raise NotANumber(self._not_a_number(epoch, len(losses) + 1, loss))
                 losses.append(loss)
                 progress.advance(size, loss)
         seconds = max(time.monotonic() - begun, 1e-9)
