@@ -2,15 +2,15 @@
 
 ``bundle.toml`` holds the labels in order, preprocessing, network, calibration, operating points, canaries, provenance
 and the SHA-256 of every other file; ``bundle.toml.sha256`` (as ``sha256sum`` writes it) holds that of ``bundle.toml``.
+The weights are ``weights.safetensors``, or ``network.onnx`` where the network itself came from elsewhere.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from firstread.models.architecture import Architecture, parameter_shapes
-from firstread.models.findings import LABELS
+from firstread.models import bundle_checks
+from firstread.models.architecture import Architecture, Graph
 from firstread.models.prediction import ModelIdentity
 from firstread.models.preprocess import Preprocessing
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"
+ONNX = "network.onnx"
 DESCRIPTION = "bundle.toml"
 SEAL = "bundle.toml.sha256"
 
@@ -36,19 +37,32 @@ class BundleError(Exception):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Platt scaling per label: probability = sigmoid(slope * logit + offset), both in the order of the labels."""
+    """How logits become probabilities that can be meant: sigmoid(slope * logit + offset), in the order of the labels.
+
+    ``method``: ``platt`` (both are fitted), ``temperature`` (offsets are 0) or ``identity`` (slopes 1, offsets 0, the
+    network is taken at its word; the only one for a softmax, whose outputs hang together).
+    """
 
     method: str
     slope: tuple[float, ...]
     offset: tuple[float, ...]
 
+    @classmethod
+    def identity(cls, labels: int) -> Calibration:
+        """The calibration that changes nothing, for so many labels."""
+        return cls("identity", (1.0,) * labels, (0.0,) * labels)
+
 
 @dataclass(frozen=True)
 class Canary:
-    """A film kept in the bundle (8-bit PNG, upright, bone bright) and the probability that each label must get."""
+    """A film kept in the bundle (8-bit PNG, upright, bone bright) and the probability that each label must get.
+
+    ``metadata``: what the network is told of it besides, for networks that take metadata.
+    """
 
     file: str
     expected: Mapping[str, float]
+    metadata: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,9 +88,19 @@ class Bundle:
     folder: Path
 
     @property
+    def weights_file(self) -> str:
+        """Name of the file that holds the weights, or the whole network."""
+        return ONNX if self.architecture.name == "onnx" else WEIGHTS
+
+    @property
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights' file."""
-        return self.files[WEIGHTS]
+        """SHA-256 of the weights' file (of an ONNX bundle: of the network's file)."""
+        return self.files[self.weights_file]
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether the model shows where it saw what; without maps there is no heat map and no region."""
+        return self.architecture.has_maps
 
     @property
     def input_size(self) -> int:
@@ -107,7 +131,7 @@ def load_bundle(folder: Path) -> Bundle:
         BundleError: a file is missing, changed or unreadable, or what it says does not fit together.
     """
     folder = Path(folder)
-    bundle, problems = _examine(folder)
+    bundle, problems = examine(folder)
     if problems or bundle is None:
         raise BundleError(f"bundle {folder} must not be used: {problems[0]}")
     return bundle
@@ -115,15 +139,17 @@ def load_bundle(folder: Path) -> Bundle:
 
 def verify_bundle(folder: Path) -> list[str]:
     """Every problem of a bundle, as sentences; an empty list when it may be used."""
-    return _examine(Path(folder))[1]
+    return examine(Path(folder))[1]
 
 
 def read_weights(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
     """The weights by torchvision's names, as float32.
 
     Raises:
-        BundleError: the file cannot be read.
+        BundleError: the file cannot be read, or the bundle holds an ONNX file instead.
     """
+    if bundle.weights_file != WEIGHTS:
+        raise BundleError(f"bundle {bundle.folder} holds an ONNX file: its weights cannot be taken out")
     try:
         with safe_open(bundle.folder / WEIGHTS, framework="numpy") as stored:
             return {name: stored.get_tensor(name).astype(np.float32) for name in stored.keys()}  # noqa: SIM118
@@ -131,10 +157,14 @@ def read_weights(bundle: Bundle) -> dict[str, npt.NDArray[np.float32]]:
         raise BundleError(f"{bundle.folder / WEIGHTS} cannot be read ({error}): install the bundle again") from error
 
 
-def _examine(folder: Path) -> tuple[Bundle | None, list[str]]:
+def examine(folder: Path, *, sealed: bool = True) -> tuple[Bundle | None, list[str]]:
+    """What a folder holds, as far as it can be read, and every problem with it.
+
+    ``sealed``: False while a bundle is being written, before the file that makes it loadable is there.
+    """
     if not folder.is_dir():
         return None, [f"there is no folder {folder}: give the path of a bundle, or leave the setting out"]
-    problems = _seal_problems(folder)
+    problems = _seal_problems(folder) if sealed else []
     if problems:
         return None, problems
     try:
@@ -143,16 +173,15 @@ def _examine(folder: Path) -> tuple[Bundle | None, list[str]]:
         return None, [f"{DESCRIPTION} cannot be read ({error}): install the bundle again"]
     if table.get("format") != FORMAT:
         return None, [f"it is of format {table.get('format')!r}, this version reads {FORMAT}: update one of the two"]
-    problems = _file_problems(folder, table)
-    if problems:
-        return None, problems
     try:
-        bundle = _bundle(folder, table)
+        problems = _file_problems(folder, table)
+        bundle = None if problems else _bundle(folder, table)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         text = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         return None, [f"{DESCRIPTION}: {text}: it was not made by this product's tools"]
-    problems = [*_meaning_problems(bundle), *_weight_problems(bundle)]
-    return bundle, problems
+    if bundle is None:
+        return None, problems
+    return bundle, bundle_checks.problems(bundle)
 
 
 def _seal_problems(folder: Path) -> list[str]:
@@ -167,8 +196,9 @@ def _seal_problems(folder: Path) -> list[str]:
 
 def _file_problems(folder: Path, table: Mapping[str, Any]) -> list[str]:
     listed = table.get("files", {})
-    if WEIGHTS not in listed:
-        return [f"{DESCRIPTION} lists no {WEIGHTS}: it was not made by this product's tools"]
+    wanted = ONNX if table["network"].get("name") == "onnx" else WEIGHTS
+    if wanted not in listed:
+        return [f"{DESCRIPTION} lists no {wanted}: it was not made by this product's tools"]
     problems = []
     for name, expected in listed.items():
         if Path(name).name != name:
@@ -183,27 +213,45 @@ def _file_problems(folder: Path, table: Mapping[str, Any]) -> list[str]:
 def _bundle(folder: Path, table: Mapping[str, Any]) -> Bundle:
     labels = tuple(table["labels"])
     calibration = table["calibration"]
-    network = {key: tuple(value) if isinstance(value, list) else value for key, value in table["network"].items()}
+    preprocessing: Preprocessing = _built(Preprocessing, table["preprocessing"])
     return Bundle(
         name=str(table["name"]),
         version=str(table["version"]),
         labels=labels,
         experimental=frozenset(table["experimental"]),
         thresholds=MappingProxyType({label: float(table["thresholds"][label]) for label in labels}),
-        architecture=_built(Architecture, {**network, "outputs": len(labels)}),
-        preprocessing=_built(Preprocessing, table["preprocessing"]),
+        architecture=_architecture(table["network"], labels, preprocessing),
+        preprocessing=preprocessing,
         calibration=Calibration(
             method=str(calibration["method"]),
             slope=tuple(float(calibration["slope"][label]) for label in labels),
             offset=tuple(float(calibration["offset"][label]) for label in labels),
         ),
-        canaries=tuple(
-            Canary(str(canary["file"]), MappingProxyType({k: float(v) for k, v in canary["expected"].items()}))
-            for canary in table["canary"]
-        ),
+        canaries=tuple(_canary(canary) for canary in table["canary"]),
         provenance=MappingProxyType(dict(table.get("provenance", {}))),
         files=MappingProxyType({str(name): str(digest) for name, digest in table["files"].items()}),
         folder=folder,
+    )
+
+
+def _architecture(network: Mapping[str, Any], labels: tuple[str, ...], preprocessing: Preprocessing) -> Architecture:
+    """What the labels and the preprocessing say already does not stand in the network's table a second time."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in network.items()}
+    if "graph" in values:
+        graph = dict(values["graph"])
+        graph["columns"] = tuple(int(graph["columns"][label]) for label in labels)
+        values["graph"] = _built(Graph, graph)
+    if values.get("head") == "dense":
+        values["input_size"] = preprocessing.input_size
+    built: Architecture = _built(Architecture, {**values, "outputs": len(labels)})
+    return built
+
+
+def _canary(table: Mapping[str, Any]) -> Canary:
+    return Canary(
+        str(table["file"]),
+        MappingProxyType({label: float(value) for label, value in table["expected"].items()}),
+        MappingProxyType(dict(table.get("metadata", {}))),
     )
 
 
@@ -212,51 +260,6 @@ def _built(kind: type[Any], values: Mapping[str, Any]) -> Any:
     if unknown:
         raise ValueError(f"{kind.__name__.lower()} has no {', '.join(unknown)}")
     return kind(**values)
-
-
-def _meaning_problems(bundle: Bundle) -> list[str]:
-    labels = bundle.labels
-    problems = [f"label {label!r} is unknown to this product" for label in labels if label not in LABELS]
-    if len(set(labels)) != len(labels) or not labels:
-        problems.append("its labels are empty or one stands twice: outputs and labels cannot be matched")
-    for label in sorted(bundle.experimental - set(labels)):
-        problems.append(f"{label!r} is called experimental but is no label of it")
-    for label, threshold in bundle.thresholds.items():
-        if not 0 < threshold <= 1:
-            problems.append(f"the operating point of {label} is {threshold}: it must lie in (0, 1]")
-    for label, slope, offset in zip(labels, bundle.calibration.slope, bundle.calibration.offset, strict=True):
-        if not (math.isfinite(slope) and math.isfinite(offset)) or slope <= 0:
-            problems.append(f"the calibration of {label} is {slope}, {offset}: a slope above 0 is needed")
-    if bundle.calibration.method != "platt":
-        problems.append(f"calibration method {bundle.calibration.method!r} is unknown: this version reads platt")
-    if not bundle.canaries:
-        problems.append("it has no canaries: without them nobody can tell that it works")
-    for canary in bundle.canaries:
-        if set(canary.expected) != set(labels):
-            problems.append(f"canary {canary.file} does not say what to expect for each label")
-        if canary.file not in bundle.files:
-            problems.append(f"canary {canary.file} is not in the list of files")
-    return problems
-
-
-def _weight_problems(bundle: Bundle) -> list[str]:
-    expected = parameter_shapes(bundle.architecture)
-    try:
-        with safe_open(bundle.folder / WEIGHTS, framework="numpy") as stored:
-            found = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        return [f"{WEIGHTS} cannot be read ({error}): install the bundle again"]
-    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    if missing or unknown:
-        names = ", ".join([*(f"no {name}" for name in missing[:3]), *(f"unknown {name}" for name in unknown[:3])])
-        return [f"{WEIGHTS} does not hold this network ({names}): weights and description belong to different models"]
-    if found["fc.weight"][0] != len(bundle.labels):
-        return [f"the weights have {found['fc.weight'][0]} outputs, {DESCRIPTION} names {len(bundle.labels)} labels"]
-    wrong = [name for name in expected if found[name] != expected[name]]
-    if wrong:
-        name = wrong[0]
-        return [f"{WEIGHTS}: {name} is {list(found[name])}, the network needs {list(expected[name])}: other weights"]
-    return []
 
 
 def sha256_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from firstread.models.bundle import Bundle
+from firstread.models.metadata import Known
 from firstread.models.preprocess import prepare
 
 TOLERANCE = 1e-3
@@ -36,8 +38,8 @@ class Answer(Protocol):
 class Runs(Protocol):
     """What a canary needs of an engine."""
 
-    def run(self, batch: npt.NDArray[np.float32]) -> Answer:
-        """The answer to squares [N, S, S]."""
+    def run(self, batch: npt.NDArray[np.float32], metadata: Sequence[Known | None] | None = None) -> Answer:
+        """The answer to squares [N, S, S], and what is known of each film besides."""
 
 
 def canary_squares(bundle: Bundle) -> npt.NDArray[np.float32]:
@@ -50,9 +52,14 @@ def canary_squares(bundle: Bundle) -> npt.NDArray[np.float32]:
     return np.stack(squares)
 
 
+def canary_metadata(bundle: Bundle) -> list[Known] | None:
+    """What the network is told of each canary besides its pixels; None for bundles that take nothing."""
+    return [canary.metadata for canary in bundle.canaries] if bundle.architecture.metadata else None
+
+
 def check(engine: Runs, bundle: Bundle, tolerance: float = TOLERANCE) -> CanaryResult:
     """Run the bundle's canaries through an engine and compare with what it must answer."""
-    found = engine.run(canary_squares(bundle)).probabilities
+    found = engine.run(canary_squares(bundle), canary_metadata(bundle)).probabilities
     expected = np.array([[canary.expected[label] for label in bundle.labels] for canary in bundle.canaries])
     if found.shape != expected.shape:
         return CanaryResult(False, 1.0, f"the engine answers {found.shape}, the canaries need {expected.shape}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,11 @@ import numpy.typing as npt
 
 from firstread.models.bundle import Bundle
 from firstread.models.canary import check
+from firstread.models.metadata import Known, encode
 
 Squares = npt.NDArray[np.float32]
-Raw = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Coded = npt.NDArray[np.float32]
+Raw = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]
 
 
 class EngineError(Exception):
@@ -39,11 +41,14 @@ class OutOfMemory(EngineError):
 class EngineOutput:
     """``probabilities``: [N, L], calibrated, in the order of the bundle's labels. ``saliency``: [N, L, h, w] in [0, 1].
 
-    A saliency map is the positive evidence for its label, 1 where it is strongest; all zero where there is none.
+    A saliency map is the positive evidence for its label, 1 where it is strongest; all zero where there is none. It is
+    None where the bundle's network cannot show where it saw anything (``bundle.has_maps``).
+    ``logits``: [N, L], before calibration; of a softmax the logarithms of its probabilities.
     """
 
     probabilities: npt.NDArray[np.float32]
-    saliency: npt.NDArray[np.float32]
+    saliency: npt.NDArray[np.float32] | None
+    logits: npt.NDArray[np.float32] | None = None
 
 
 class Engine(ABC):
@@ -61,42 +66,60 @@ class Engine(ABC):
         self._offset = np.asarray(bundle.calibration.offset, np.float32)
         self._turn = threading.Lock()
 
-    def run(self, batch: Squares) -> EngineOutput:
+    def run(self, batch: Squares, metadata: Sequence[Known | None] | None = None) -> EngineOutput:
         """Probabilities and saliency of squares [N, S, S] in [0, 1], as ``prepare`` makes them.
 
+        ``metadata``: for each film what is known of it by name (``age`` in years, ``sex``, ``view``), for bundles whose
+        network takes that. What is unknown, None or senseless counts as missing; other bundles do not look at it.
         A batch that does not fit the device's memory is halved until it does.
 
         Raises:
-            ValueError: not squares of the bundle's size.
+            ValueError: not squares of the bundle's size, or not as many rows of metadata as films; or the network
+                answers with something that is no probability.
             OutOfMemory: not even one image fits.
             DeviceLost: the device is gone.
         """
-        size = self.bundle.input_size
+        size, names = self.bundle.input_size, self.bundle.architecture.metadata
         if batch.ndim != 3 or batch.shape[1:] != (size, size):
             raise ValueError(f"a batch of shape {batch.shape} is not [N, {size}, {size}]: prepare the images first")
         if len(batch) == 0:
             raise ValueError("an empty batch has no answer")
+        if metadata is not None and len(metadata) != len(batch):
+            raise ValueError(
+                f"{len(batch)} films came with {len(metadata)} rows of metadata: one row per film is needed"
+            )
+        coded = encode([None] * len(batch) if metadata is None else metadata, names) if names else None
         with self._turn:
-            logits, activations = self._fitting(np.ascontiguousarray(batch, np.float32))
-        return EngineOutput(_sigmoid(logits * self._slope + self._offset), _relative(activations))
+            logits, activations = self._fitting(np.ascontiguousarray(batch, np.float32), coded)
+        if self.bundle.architecture.output == "softmax":
+            logits = log_softmax(logits) if self.bundle.architecture.name != "onnx" else logits
+            probabilities = np.exp(logits)
+        else:
+            probabilities = _sigmoid(logits * self._slope + self._offset)
+        return EngineOutput(probabilities, None if activations is None else _relative(activations), logits)
 
     @abstractmethod
-    def raw(self, batch: Squares) -> Raw:
+    def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:
         """Logits [N, L] and class activations [N, L, h, w] of one batch.
+
+        ``coded``: the metadata [N, 2 M] as numbers, None for networks that take none. Activations are None for networks
+        without maps. An ONNX file's softmax is taken over all its columns: its "logits" are log-probabilities already.
 
         Raises:
             OutOfMemory: the batch does not fit. DeviceLost: the device is gone.
         """
 
-    def _fitting(self, batch: Squares) -> Raw:
+    def _fitting(self, batch: Squares, coded: Coded | None) -> Raw:
         try:
-            return self.raw(batch)
+            return self.raw(batch, coded)
         except OutOfMemory:
             if len(batch) == 1:
                 raise
         half = len(batch) // 2
-        parts = [self._fitting(batch[:half]), self._fitting(batch[half:])]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        first = self._fitting(batch[:half], None if coded is None else coded[:half])
+        second = self._fitting(batch[half:], None if coded is None else coded[half:])
+        maps = None if first[1] is None or second[1] is None else np.concatenate([first[1], second[1]])
+        return np.concatenate([first[0], second[0]]), maps
 
 
 class FallbackEngine(Engine):
@@ -108,10 +131,10 @@ class FallbackEngine(Engine):
         self._lost = False
         self.name, self.device = first.name, first.device
 
-    def raw(self, batch: Squares) -> Raw:
+    def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:
         """As the engine in force answers; the first loss of its device is made good by the other one."""
         try:
-            return self._current.raw(batch)
+            return self._current.raw(batch, coded)
         except (DeviceLost, OutOfMemory) as error:
             # A device that cannot hold one image, filled up by somebody else, is lost as well.
             if self._lost or (isinstance(error, OutOfMemory) and len(batch) > 1):
@@ -121,7 +144,7 @@ class FallbackEngine(Engine):
             self._current = self._fallback()
             self.name, self.device = self._current.name, self._current.device
             self._on_alarm(f"{lost} was lost ({error}); analysis goes on with {self.name}, slower: look at the device")
-            return self._fitting(batch)
+            return self._fitting(batch, coded)
 
 
 def open_engine(
@@ -143,7 +166,12 @@ def open_engine(
     """
     if device not in ("auto", "cpu", "cuda") and not (device.startswith("cuda:") and device[5:].isdigit()):
         raise EngineError(f"device {device!r} is unknown: use auto, cpu, cuda or cuda:N")
-    if (device == "auto" and not _has_gpu()) or device == "cpu":
+    if bundle.architecture.name == "onnx" and device not in ("auto", "cpu"):
+        raise EngineError(
+            f"bundle {bundle.folder} is an ONNX file, which runs on the processor, not on {device}: "
+            "set device to cpu or auto"
+        )
+    if bundle.architecture.name == "onnx" or (device == "auto" and not _has_gpu()) or device == "cpu":
         return _open_cpu(bundle, cache, threads)
     return _open_cuda(bundle, device, cache, threads, on_alarm)
 
@@ -200,6 +228,12 @@ def _has_gpu() -> bool:
     from firstread.models.engine_torch import cuda_available
 
     return cuda_available()
+
+
+def log_softmax(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Logarithms of the softmax over the last axis."""
+    lowered = x.astype(np.float64) - x.max(axis=-1, keepdims=True)
+    return np.asarray(lowered - np.log(np.exp(lowered).sum(axis=-1, keepdims=True)), np.float32)
 
 
 def _sigmoid(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

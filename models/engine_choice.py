@@ -48,8 +48,26 @@ class Measurement:
 def cpu_engines(bundle: Bundle, cache: Path | None, threads: int) -> list[tuple[str, Make]]:
     """The processor's engines, the fastest first; eager torch last, which always agrees with itself.
 
-    Without a cache nothing is measured: ONNX Runtime comes first, because it needs neither torch nor its memory.
+    Without a cache nothing is measured: ONNX Runtime comes first, because it needs neither torch nor its memory. It is
+    the only one for a network that came as an ONNX file.
     """
+    makers = _makers(bundle, cache, threads)
+    if cache is None or len(makers) == 1:
+        return list(makers.items())
+    known = remembered(bundle, cache, threads)
+    if not known:
+        threading.Thread(target=measurements, args=(bundle, cache, threads), name="engine-choice", daemon=True).start()
+    speed = {m.name: m.images_per_s for m in known}
+    # Equal within a tenth is equal: then the order above decides, the engine that needs less memory first.
+    ranked = sorted(makers, key=lambda name: -np.floor(10 * np.log(max(speed.get(name, 0.0), 0.01))))
+    return [(name, makers[name]) for name in ranked]
+
+
+def _makers(bundle: Bundle, cache: Path | None, threads: int) -> dict[str, Make]:
+    def file() -> Engine:
+        from firstread.models.engine_onnx import OnnxFileEngine
+
+        return OnnxFileEngine(bundle, threads)
 
     def onnx() -> Engine:
         from firstread.models.engine_onnx import OnnxEngine
@@ -66,16 +84,9 @@ def cpu_engines(bundle: Bundle, cache: Path | None, threads: int) -> list[tuple[
 
         return EagerEngine(bundle)
 
-    makers: dict[str, Make] = {"cpu/onnxruntime": onnx, "cpu/torchscript": script, "cpu/torch": eager}
-    if cache is None:
-        return list(makers.items())
-    known = remembered(bundle, cache, threads)
-    if not known:
-        threading.Thread(target=measurements, args=(bundle, cache, threads), name="engine-choice", daemon=True).start()
-    speed = {m.name: m.images_per_s for m in known}
-    # Equal within a tenth is equal: then the order above decides, the engine that needs less memory first.
-    ranked = sorted(makers, key=lambda name: -np.floor(10 * np.log(max(speed.get(name, 0.0), 0.01))))
-    return [(name, makers[name]) for name in ranked]
+    if bundle.architecture.name == "onnx":
+        return {"cpu/onnxruntime": file}
+    return {"cpu/onnxruntime": onnx, "cpu/torchscript": script, "cpu/torch": eager}
 
 
 def remembered(bundle: Bundle, cache: Path, threads: int) -> tuple[Measurement, ...]:
@@ -115,7 +126,15 @@ def _file(bundle: Bundle, cache: Path, threads: int) -> Path:
 def _key(bundle: Bundle, threads: int) -> str:
     """What a measurement depends on: the weights, their size, this processor and the libraries."""
     libraries = [metadata.version(name) for name in ("onnxruntime", "torch")]
-    parts = [bundle.weights_sha256, bundle.input_size, threads, GRAPH_VERSION, _processor(), *libraries]
+    parts = [
+        bundle.weights_sha256,
+        repr(bundle.architecture),
+        bundle.input_size,
+        threads,
+        GRAPH_VERSION,
+        _processor(),
+        *libraries,
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
@@ -161,15 +180,7 @@ def _main(folder: str, cache: str, threads: str) -> None:
         bundle = load_bundle(Path(folder))
     except BundleError as error:
         raise SystemExit(str(error)) from error
-    from firstread.models.engine_onnx import OnnxEngine
-    from firstread.models.engine_torch import EagerEngine, ScriptEngine
-
-    makers: list[tuple[str, Make]] = [
-        ("cpu/onnxruntime", lambda: OnnxEngine(bundle, Path(cache), int(threads))),
-        ("cpu/torchscript", lambda: ScriptEngine(bundle, int(threads))),
-        ("cpu/torch", lambda: EagerEngine(bundle)),
-    ]
-    rows = [vars(_measure(name, make, bundle)) for name, make in makers]
+    rows = [vars(_measure(name, make, bundle)) for name, make in _makers(bundle, Path(cache), int(threads)).items()]
     sys.stdout.write(json.dumps(rows) + "\n")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from typing import cast
 
-import numpy as np
 import torch
 
 from firstread.models.bundle import Bundle, read_weights
-from firstread.models.engine import DeviceLost, Engine, EngineError, OutOfMemory, Raw, Squares
+from firstread.models.engine import Coded, DeviceLost, Engine, EngineError, OutOfMemory, Raw, Squares
+from firstread.models.metadata import encoded_length
 from firstread.models.network import ChestNetwork, load_state
 
 
@@ -29,11 +30,11 @@ class EagerEngine(Engine):
         super().__init__(bundle)
         self._network: torch.nn.Module = network_of(bundle)
 
-    def raw(self, batch: Squares) -> Raw:
+    def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:
         """Logits and class activations of a batch."""
         with torch.inference_mode():
-            logits, activations = self._network(torch.from_numpy(batch))
-        return logits.numpy(), activations.numpy()
+            answer = self._network(torch.from_numpy(batch), *([] if coded is None else [torch.from_numpy(coded)]))
+        return _numbers(answer)
 
 
 class ScriptEngine(EagerEngine):
@@ -47,11 +48,26 @@ class ScriptEngine(EagerEngine):
     def __init__(self, bundle: Bundle, threads: int) -> None:
         super().__init__(bundle)
         torch.set_num_threads(threads)
-        example = torch.zeros(1, bundle.input_size, bundle.input_size)
+        example = [torch.zeros(1, bundle.input_size, bundle.input_size)]
+        if bundle.architecture.metadata:
+            example.append(torch.zeros(1, encoded_length(bundle.architecture.metadata)))
+        network = self._network if bundle.architecture.has_maps else _LogitsOnly(self._network)
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            traced = torch.jit.trace(self._network, example, check_trace=False)  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(network, tuple(example), check_trace=False)  # type: ignore[no-untyped-call]
             self._network = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
+
+
+class _LogitsOnly(torch.nn.Module):
+    """TorchScript cannot give None for a map that is not there."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *given: torch.Tensor) -> torch.Tensor:
+        """Logits [N, L] alone."""
+        return cast(torch.Tensor, self.network(*given)[0])
 
 
 class CudaEngine(Engine):
@@ -70,7 +86,7 @@ class CudaEngine(Engine):
         torch.backends.cuda.matmul.allow_tf32 = False
         self._network = network_of(bundle).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def raw(self, batch: Squares) -> Raw:
+    def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:
         """Logits and class activations of a batch.
 
         Raises:
@@ -78,13 +94,18 @@ class CudaEngine(Engine):
         """
         try:
             with torch.inference_mode():
-                logits, activations = self._network(torch.from_numpy(batch).to(self.device))
-                return np.asarray(logits.cpu().numpy()), np.asarray(activations.cpu().numpy())
+                given = [torch.from_numpy(one).to(self.device) for one in (batch, coded) if one is not None]
+                return _numbers(self._network(*given))
         except torch.cuda.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise OutOfMemory(f"{self.device} has no room for {len(batch)} images: free its memory") from error
         except RuntimeError as error:  # torch raises this (AcceleratorError) for every failure of the driver
             raise DeviceLost(f"{self.device}: {str(error).splitlines()[0]}") from error
+
+
+def _numbers(answer: torch.Tensor | tuple[torch.Tensor, torch.Tensor | None]) -> Raw:
+    logits, activations = (answer, None) if isinstance(answer, torch.Tensor) else answer
+    return logits.cpu().numpy(), None if activations is None else activations.cpu().numpy()
 
 
 def cuda_available() -> bool:

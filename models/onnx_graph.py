@@ -9,9 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from firstread.models.architecture import Architecture, Bottleneck, bottlenecks
+from firstread.models.architecture import (
+    Architecture,
+    Bottleneck,
+    bottlenecks,
+    dense_layers,
+    metadata_layers,
+)
+from firstread.models.metadata import encoded_length
 
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 """Part of the name of every cached graph: raise it when the graph built here changes."""
 
 OPSET = 17
@@ -56,6 +63,16 @@ class _Graph:
             dilations=[dilation, dilation],
         )
 
+    def dense(self, x: str, layers: tuple[tuple[str, int, int], ...]) -> str:
+        """Dense layers with a ReLU after each but the last."""
+        for name, _, _ in layers:
+            weight = self.constant(f"{name}.kernel", self.weights[f"{name}.weight"].astype(np.float32))
+            bias = self.constant(f"{name}.shift", self.weights[f"{name}.bias"].astype(np.float32))
+            x = self.add("Gemm", [x, weight, bias], f"{name}.out", transB=1)
+            if name != layers[-1][0]:
+                x = self.add("Relu", [x], f"{name}.relu")
+        return x
+
     def block(self, x: str, block: Bottleneck) -> str:
         name = block.prefix
         y = self.convolution(x, f"{name}.conv1", f"{name}.bn1", stride=1, padding=0)
@@ -73,40 +90,56 @@ class _Graph:
 def build_graph(architecture: Architecture, weights: Weights, input_size: int) -> ModelProto:
     """The network as a graph from ``squares`` [N, S, S] to ``logits`` [N, L] and ``activations`` [N, L, h, w].
 
-    ``weights``: every tensor of :func:`~firstread.models.architecture.parameter_shapes`, float32.
+    With a dense head there are no ``activations``; a network that takes metadata has a second input, ``metadata``
+    [N, 2 M]. ``weights``: every tensor of :func:`~firstread.models.architecture.parameter_shapes`, float32.
     """
     graph = _Graph(weights)
-    mean = graph.constant("mean", np.asarray(architecture.mean, np.float32).reshape(1, 3, 1, 1))
-    std = graph.constant("std", np.asarray(architecture.std, np.float32).reshape(1, 3, 1, 1))
+    channels, outputs = architecture.input_channels, architecture.outputs
+    mean = graph.constant("mean", np.asarray(architecture.mean, np.float32).reshape(1, channels, 1, 1))
+    std = graph.constant("std", np.asarray(architecture.std, np.float32).reshape(1, channels, 1, 1))
     x = graph.add("Unsqueeze", ["squares", graph.constant("axis", np.array([1], np.int64))], "grey")
     x = graph.add("Div", [graph.add("Sub", [x, mean], "centred"), std], "normal")
     x = graph.add("Relu", [graph.convolution(x, "conv1", "bn1", stride=2, padding=3)], "stem")
     x = graph.add("MaxPool", [x], "pooled", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
     for block in bottlenecks(architecture):
         x = graph.block(x, block)
-    classes = graph.constant("classes", weights["fc.weight"][:, :, None, None].astype(np.float32))
-    activations = graph.add("Conv", [x, classes], "activations", kernel_shape=[1, 1])
     cells = -(-input_size // architecture.stride)
+    said = (
+        _dense_head(graph, architecture, x)
+        if architecture.head == "dense"
+        else _linear_head(graph, architecture, x, cells)
+    )
+    given = [helper.make_tensor_value_info("squares", TensorProto.FLOAT, ["n", input_size, input_size])]
+    if architecture.metadata:
+        given.append(
+            helper.make_tensor_value_info("metadata", TensorProto.FLOAT, ["n", encoded_length(architecture.metadata)])
+        )
+        said = graph.add("Add", [said, graph.dense("metadata", metadata_layers(architecture))], "with_metadata")
+    graph.add("Identity", [said], "logits")
+    answers = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", outputs])]
+    if architecture.has_maps:
+        answers.append(helper.make_tensor_value_info("activations", TensorProto.FLOAT, ["n", outputs, cells, cells]))
+    return helper.make_model(
+        helper.make_graph(graph.nodes, "firstread", given, answers, graph.constants),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=8,
+        producer_name="firstread",
+    )
+
+
+def _dense_head(graph: _Graph, architecture: Architecture, x: str) -> str:
+    return graph.dense(graph.add("Flatten", [x], "flat", axis=1), dense_layers(architecture))
+
+
+def _linear_head(graph: _Graph, architecture: Architecture, x: str, cells: int) -> str:
+    classes = graph.constant("classes", graph.weights["fc.weight"][:, :, None, None].astype(np.float32))
+    activations = graph.add("Conv", [x, classes], "activations", kernel_shape=[1, 1])
     if architecture.pooling == "mean":
         pooled = graph.add("ReduceMean", [activations], "pooled_cells", axes=[2, 3], keepdims=0)
     else:
         total = graph.add("ReduceLogSumExp", [activations], "summed_cells", axes=[2, 3], keepdims=0)
         share = graph.constant("log_cells", np.array(2 * np.log(cells), np.float32))
         pooled = graph.add("Sub", [total, share], "pooled_cells")
-    graph.add("Add", [pooled, graph.constant("bias", weights["fc.bias"].astype(np.float32))], "logits")
-    outputs = architecture.outputs
-    return helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "firstread",
-            [helper.make_tensor_value_info("squares", TensorProto.FLOAT, ["n", input_size, input_size])],
-            [
-                helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", outputs]),
-                helper.make_tensor_value_info("activations", TensorProto.FLOAT, ["n", outputs, cells, cells]),
-            ],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=8,
-        producer_name="firstread",
+    return graph.add(
+        "Add", [pooled, graph.constant("bias", graph.weights["fc.bias"].astype(np.float32))], "film_logits"
     )

@@ -3,6 +3,9 @@
 Three steps, each with its parameters in the bundle: empty borders are left out, the rest is shrunk to the square by
 area averaging, and the greys are equalised by rank. Equalising is what hides how a film was exposed and windowed: any
 brightness, contrast or gamma gives the same square, so that the network cannot tell films apart by it.
+
+Weights from elsewhere were trained on squares made in other ways; the parameters say which, and ``resize`` does what
+the libraries do that they come from.
 """
 
 from __future__ import annotations
@@ -10,13 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage
 
 from firstread.models.prediction import Box
+from firstread.models.resize import RESAMPLES, FloatImage, resize
 
-FloatImage = npt.NDArray[np.float32]
+FITS = ("stretch", "centre_crop", "resize_then_crop")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,14 @@ class Preprocessing:
     ``equalise_margin``: this share of each side does not count when the grey scale is measured.
     ``equalise_levels``: number of quantiles that make the grey scale.
     ``smoothing_px``: Gaussian sigma in pixels of the square, before the grey scale is measured; 0 for none.
+
+    For weights from elsewhere:
+    ``trim``: whether empty borders are left out at all. ``equalise``: False leaves the greys as they are.
+    ``fit``: ``stretch``; ``centre_crop``, the largest square around the centre; or ``resize_then_crop``, as torchvision
+    and timm do: the shorter side becomes ``resize_to`` pixels, then the middle ``input_size`` pixels are cut out.
+    ``resample``: ``box`` (area averaging), ``bilinear`` or ``bicubic`` with Pillow's antialiasing, as
+    ``torchvision.transforms.Resize`` on a Pillow image, or ``gaussian``, scikit-image's ``resize`` as torchxrayvision
+    calls it. ``eight_bit``: greys are rounded to 256 steps before and after, as with 8-bit pictures.
     """
 
     input_size: int
@@ -40,6 +50,12 @@ class Preprocessing:
     equalise_margin: float = 0.1
     equalise_levels: int = 256
     smoothing_px: float = 0.0
+    trim: bool = True
+    equalise: bool = True
+    fit: str = "stretch"
+    resize_to: int = 0
+    resample: str = "box"
+    eight_bit: bool = False
 
     def __post_init__(self) -> None:
         """Refuse parameters that cannot be meant.
@@ -60,6 +76,13 @@ class Preprocessing:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"preprocessing.{name} is {value}, it must lie between {low} and {high}")
+        for name, value, known in (("fit", self.fit, FITS), ("resample", self.resample, RESAMPLES)):
+            if value not in known:
+                raise ValueError(f"preprocessing.{name} is {value!r}, it must be one of {', '.join(known)}")
+        if self.fit == "resize_then_crop" and not self.input_size <= self.resize_to <= 2048:
+            raise ValueError(
+                f"preprocessing.resize_to is {self.resize_to}: the shorter side needs {self.input_size} to 2048 pixels"
+            )
 
 
 @dataclass(frozen=True)
@@ -109,18 +132,17 @@ def place(image: FloatImage, preprocessing: Preprocessing) -> Placement:
     """
     _check(image)
     rows, columns = image.shape
-    top, bottom = _trim(image, 1, preprocessing)
-    left, right = _trim(image, 0, preprocessing)
-    width, height = float(right - left), float(bottom - top)
-    pad_across = max(0.0, height / preprocessing.max_aspect - width) / 2
-    pad_down = max(0.0, width / preprocessing.max_aspect - height) / 2
+    top, bottom = _trim(image, 1, preprocessing) if preprocessing.trim else (0, rows)
+    left, right = _trim(image, 0, preprocessing) if preprocessing.trim else (0, columns)
+    part = {"stretch": _stretched, "centre_crop": _centred, "resize_then_crop": _cropped}[preprocessing.fit]
+    edges = part(right - left, bottom - top, preprocessing)
     return Placement(
         film_rows=rows,
         film_columns=columns,
-        left=left - pad_across,
-        top=top - pad_down,
-        right=right + pad_across,
-        bottom=bottom + pad_down,
+        left=left + edges[0],
+        top=top + edges[1],
+        right=left + edges[2],
+        bottom=top + edges[3],
         size=preprocessing.input_size,
     )
 
@@ -136,10 +158,42 @@ def prepare(image: FloatImage, preprocessing: Preprocessing, placement: Placemen
     """
     if placement is None:
         placement = place(image, preprocessing)
-    square = _shrink(image, placement)
+    square = _shrink(image, placement, preprocessing)
     if preprocessing.smoothing_px > 0:
         square = ndimage.gaussian_filter(square, preprocessing.smoothing_px, mode="nearest")
+    if not preprocessing.equalise:
+        return np.asarray(np.clip(square, 0, 1), np.float32)
     return equalise(square, preprocessing.equalise_margin, preprocessing.equalise_levels)
+
+
+Edges = tuple[float, float, float, float]
+"""Left, top, right and bottom of what fills the square, within the part of the film that is used."""
+
+
+def _stretched(width: int, height: int, preprocessing: Preprocessing) -> Edges:
+    across = max(0.0, height / preprocessing.max_aspect - width) / 2
+    down = max(0.0, width / preprocessing.max_aspect - height) / 2
+    return -across, -down, width + across, height + down
+
+
+def _centred(width: int, height: int, _: Preprocessing) -> Edges:
+    side = min(width, height)
+    left, top = width // 2 - side // 2, height // 2 - side // 2
+    return left, top, left + side, top + side
+
+
+def _cropped(width: int, height: int, preprocessing: Preprocessing) -> Edges:
+    columns, rows, left, top = _crop(width, height, preprocessing)
+    across, down, size = width / columns, height / rows, preprocessing.input_size
+    return left * across, top * down, (left + size) * across, (top + size) * down
+
+
+def _crop(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Columns and rows after resizing, and the left and top of the square in them, rounded as torchvision rounds."""
+    shorter, size = preprocessing.resize_to, preprocessing.input_size
+    columns = shorter if width <= height else int(shorter * width / height)
+    rows = shorter if height <= width else int(shorter * height / width)
+    return columns, rows, round((columns - size) / 2), round((rows - size) / 2)
 
 
 def equalise(square: FloatImage, margin: float, levels: int) -> FloatImage:
@@ -179,19 +233,27 @@ def _trim(image: FloatImage, axis: int, preprocessing: Preprocessing) -> tuple[i
     return start, end
 
 
-def _shrink(image: FloatImage, placement: Placement) -> FloatImage:
-    size = placement.size
+def _shrink(image: FloatImage, placement: Placement, preprocessing: Preprocessing) -> FloatImage:
+    size, resample, eight_bit = placement.size, preprocessing.resample, preprocessing.eight_bit
     film = np.ascontiguousarray(image, dtype=np.float32)
+    if preprocessing.fit == "resize_then_crop":
+        # The part that was left after trimming is resized as a whole, then cut: its edge pixels count in both.
+        part = film[_used(image, preprocessing)]
+        columns, rows, first, above = _crop(part.shape[1], part.shape[0], preprocessing)
+        return resize(part, (rows, columns), resample, eight_bit=eight_bit)[above : above + size, first : first + size]
     left, top, right, bottom = placement.left, placement.top, placement.right, placement.bottom
     beyond = max(-left, -top, right - placement.film_columns, bottom - placement.film_rows, 0.0)
     if beyond > 0:
         pad = int(np.ceil(beyond))
         film = np.pad(film, pad, mode="edge")
         left, top, right, bottom = left + pad, top + pad, right + pad, bottom + pad
-    shrinks = right - left >= size and bottom - top >= size
-    method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    resized = Image.fromarray(film).resize((size, size), method, box=(left, top, right, bottom))
-    return np.asarray(resized, dtype=np.float32)
+    return resize(film, (size, size), resample, box=(left, top, right, bottom), eight_bit=eight_bit)
+
+
+def _used(image: FloatImage, preprocessing: Preprocessing) -> tuple[slice, slice]:
+    if not preprocessing.trim:
+        return slice(None), slice(None)
+    return slice(*_trim(image, 1, preprocessing)), slice(*_trim(image, 0, preprocessing))
 
 
 def _clip(value: float, limit: int) -> float:

@@ -41,7 +41,7 @@ class Network:
         self.batches: list[int] = []
         self.script: deque[Exception | None] = deque()
 
-    def run(self, squares: np.ndarray) -> EngineOutput:
+    def run(self, squares: np.ndarray, metadata: object = None) -> EngineOutput:
         self.batches.append(len(squares))
         trouble = self.script.popleft() if self.script else None
         if trouble is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from firstread.models.bundle import Bundle, load_bundle
 from firstread.models.canary import canary_squares, check
 from firstread.models.engine import Engine, EngineError, EngineOutput, open_engine
+from firstread.models.metadata import Known
 from tests.models.test_bundle import reseal
 from tests.models.tiny import make_tiny_bundle
 
@@ -26,8 +28,8 @@ class Drifting:
     def __init__(self, engine: Engine, off: float) -> None:
         self.engine, self.off = engine, off
 
-    def run(self, batch: np.ndarray) -> EngineOutput:
-        output = self.engine.run(batch)
+    def run(self, batch: np.ndarray, metadata: Sequence[Known | None] | None = None) -> EngineOutput:
+        output = self.engine.run(batch, metadata)
         return replace(output, probabilities=output.probabilities + np.float32(self.off))
 
 

@@ -13,6 +13,7 @@ import pytest
 from firstread.models import engine_choice
 from firstread.models.bundle import Bundle, load_bundle
 from firstread.models.engine import (
+    Coded,
     DeviceLost,
     Engine,
     EngineError,
@@ -48,7 +49,7 @@ class FakeDevice(Engine):
         self.room, self.lost_at = room, lost_at
         self.sizes: list[int] = []
 
-    def raw(self, batch: Squares) -> Raw:
+    def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:
         self.sizes.append(len(batch))
         if len(self.sizes) >= self.lost_at:
             raise DeviceLost("fake:0: unspecified launch failure")
