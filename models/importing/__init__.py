@@ -1,0 +1,1 @@
+"""Weights made elsewhere become bundles: read without running anything, renamed, checked, and tried out."""
