@@ -11,6 +11,7 @@ could not be had has ``"value": null`` and a ``"reason"``. Every share (sensitiv
     made_at           time of the measurement, ISO 8601, UTC
     firstread         version of this product
     bundle            name, version, weights_sha256, labels [..], experimental [..], engine
+                      learned_from {real_films, real_patients, judged_by}   as the bundle says; null where it does not
     data              table, table_sha256, images, subset
                       films, patients, read, phantoms
                       unreadable [{film, row, problem}]
@@ -99,6 +100,11 @@ def bundle_json(bundle: Bundle, engine: str) -> dict[str, Any]:
         "weights_sha256": bundle.weights_sha256,
         "labels": list(bundle.labels),
         "experimental": sorted(bundle.experimental),
+        "learned_from": {
+            "real_films": bundle.provenance.get("real_films"),
+            "real_patients": bundle.provenance.get("real_patients"),
+            "judged_by": bundle.provenance.get("judged_by"),
+        },
         "engine": engine,
     }
 

@@ -19,6 +19,12 @@ def print_evaluation(t: dict[str, Any], console: Console) -> None:
     if data["unreadable"]:
         first = data["unreadable"][0]["problem"]
         _line(console, f"{len(data['unreadable'])} films could not be read and are in no figure; the first: {first}")
+    learned = t["bundle"]["learned_from"]["real_films"]
+    if learned:
+        _line(
+            console,
+            f"It learned from {learned} real films: where patients of this table are among them it is flattered",
+        )
     refused = data["refused"]
     if refused["count"]:
         reasons = ", ".join(f"{code} {count}" for code, count in refused["by_reason"].items())

@@ -271,7 +271,7 @@ def _groups(
 ) -> tuple[Group, ...]:
     levels = groups_of(scores.films, by)
     if any(scores.refused):
-        levels["gate"] = by_gate(scores.refused, scores.problems)
+        levels.setdefault("gate", by_gate(scores.refused, scores.problems))
     judged = [label for label in labels if not label.reason]
     known = {label.label: known_films(scores, label.label) for label in judged}
     found = []

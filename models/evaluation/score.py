@@ -19,7 +19,7 @@ from firstread.models.data.film import DataError, Film
 from firstread.models.data.folder import looks_like_dicom
 from firstread.models.data.pixels import grey_of
 from firstread.models.data.processes import Failed, in_processes
-from firstread.models.engine import open_engine, processor_threads
+from firstread.models.engine import EngineError, open_engine, processor_threads
 from firstread.models.findings import ReasonCode
 from firstread.models.header import UnreadableRadiograph, read_header
 from firstread.models.prediction import Reason
@@ -109,7 +109,7 @@ def score(
 
     Raises:
         DataError: no films were given.
-        EngineError: no engine can run the bundle here.
+        EngineError: no engine can run the bundle here, or it answers with what is no probability.
     """
     if not films:
         raise DataError("there are no films to score: check the table and the folder of images")
@@ -128,7 +128,11 @@ def score(
         nonlocal kept
         rows = [index for index, _ in waiting]
         told = [{"age": films[row].age, "sex": films[row].sex, "view": films[row].view} for row in rows]
-        output = engine.run(np.stack([square for _, square in waiting]), told)
+        try:
+            output = engine.run(np.stack([square for _, square in waiting]), told)
+        except ValueError as error:
+            names = ", ".join(films[row].key for row in rows)
+            raise EngineError(f"bundle {bundle.folder} gives no answer to {names}: {error}") from error
         probabilities[rows], logits[rows] = output.probabilities, output.logits
         if maps and output.saliency is not None:
             if kept is None:

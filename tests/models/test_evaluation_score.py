@@ -12,7 +12,7 @@ from PIL import Image
 
 from firstread.models.bundle import Bundle, load_bundle
 from firstread.models.data.film import DataError
-from firstread.models.engine import open_engine
+from firstread.models.engine import EngineError, open_engine
 from firstread.models.evaluation.score import score
 from firstread.models.findings import ReasonCode
 from firstread.models.preprocess import prepare
@@ -147,3 +147,16 @@ def test_a_dicom_film_is_judged_by_its_tags_too_and_told_apart_from_pictures(bun
     lateral = found.refused[1]
     assert lateral is not None and lateral.code is ReasonCode.LATERAL_VIEW
     assert found.refused[0] is None or found.refused[0].code is not ReasonCode.LATERAL_VIEW
+
+
+def test_an_answer_that_is_no_probability_is_a_sentence(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def senseless(*_: object) -> None:
+        raise ValueError("it answers with NaN")
+
+    engine = open_engine(bundle, "cpu", threads=1)
+    monkeypatch.setattr(engine, "run", senseless)
+    monkeypatch.setattr("firstread.models.evaluation.score.open_engine", lambda *_, **__: engine)
+    with pytest.raises(EngineError, match=r"gives no answer to film_0000\.png.*NaN"):
+        score(bundle, films_on_disk(tmp_path, 1), threads=1)
