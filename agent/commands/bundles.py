@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from firstread.agent.commands import lab_compare, lab_evaluate, lab_train, lab_tune
+from firstread.agent.commands import lab_calibrate, lab_compare, lab_evaluate, lab_train, lab_tune
 from firstread.agent.commands.common import FAILED, ConfigOption, JsonOption, fail, print_json, settings_from
 
 app = typer.Typer(no_args_is_help=True, help="Model bundles: list, show, verify.")
@@ -113,3 +113,4 @@ app.command("evaluate")(lab_evaluate.evaluate)
 app.command("compare")(lab_compare.compare)
 app.command("train")(lab_train.train)
 app.command("tune")(lab_tune.tune)
+app.command("calibrate")(lab_calibrate.calibrate)

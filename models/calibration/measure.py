@@ -49,27 +49,30 @@ def brier_change(
 ) -> Estimate:
     """Brier score of ``after`` minus that of ``before`` on the same films: below 0 is better."""
     difference = (after - present) ** 2 - (before - present) ** 2
-    return estimate(difference, weight, patients, draws)
+    return mean_of(difference, weight, patients, draws)
 
 
-def estimate(value: Numbers, weight: Numbers, patients: Sequence[str], draws: int = DRAWS) -> Estimate:
-    """Weighted mean of ``value`` [N] (a share, when it is 0 or 1) with its interval: patients drawn with replacement.
+def share_of_films(yes: Flags, weight: Numbers, patients: Sequence[str], draws: int = DRAWS) -> Estimate:
+    """Weighted share of the films [N] that say yes, with its interval.
 
     Where every film says the same, no drawing shows how uncertain that is: then the interval's open end is that of
     the rule of three (Hanley and Lippman-Hand, JAMA 249(13), 1983) on the number of patients.
     """
+    found = mean_of(yes.astype(np.float64), weight, patients, draws)
+    room = 1 - 0.05 ** (1 / len(set(patients)))
+    if not yes.any():
+        return Estimate(0.0, 0.0, room)
+    return Estimate(1.0, 1 - room, 1.0) if yes.all() else found
+
+
+def mean_of(value: Numbers, weight: Numbers, patients: Sequence[str], draws: int = DRAWS) -> Estimate:
+    """Weighted mean of ``value`` [N] with its interval: patients drawn with replacement."""
     mean = float((weight * value).sum() / weight.sum())
     found = []
     for times in drawn_weights(patients, draws):
         totals = times * weight
         found.append((totals @ value) / np.maximum(totals.sum(axis=1), 1e-12))
     low, high = (float(end) for end in np.quantile(np.concatenate(found), [0.025, 0.975]))
-    room = 1 - 0.05 ** (1 / len(set(patients)))
-    if np.isin(value, (0.0, 1.0)).all():
-        if mean == 0:
-            high = room
-        if mean == 1:
-            low = 1 - room
     return Estimate(mean, low, high)
 
 

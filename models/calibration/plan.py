@@ -20,6 +20,7 @@ from firstread.models.calibration.table import SiteTable, share_of, site_weights
 from firstread.models.calibration.wishes import AUTO, Wishes
 from firstread.models.data.film import DataError
 from firstread.models.evaluation.figures import auroc
+from firstread.models.findings import NO_FINDING
 
 FEWEST_RAISED = 5
 """Alerts a day are set by at least so many films above the thresholds: fewer would leave it to chance."""
@@ -142,6 +143,8 @@ def _wished(
                 )
             threshold[column] = find(probability[films, column], present, share)
             by[column] = f"{kind} {share:g}"
+            if label == NO_FINDING:
+                by[column] += ", the sensitivity for films with a finding"
     return fixed
 
 

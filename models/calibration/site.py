@@ -18,12 +18,16 @@ from firstread.models.calibration.fitting import (
     Flags,
     Numbers,
 )
-from firstread.models.calibration.measure import Believable, Estimate, believable, brier_change, estimate
+from firstread.models.calibration.measure import Believable, Estimate, believable, brier_change, share_of_films
 from firstread.models.calibration.plan import Plan, fit_plan
+from firstread.models.calibration.prevalence import prior_shift
 from firstread.models.calibration.table import SiteTable, share_of, site_table, site_weights
 from firstread.models.calibration.wishes import Wishes
 from firstread.models.evaluation.score import Scores
 from firstread.models.findings import NO_FINDING
+
+NOTED_SHIFT = 0.7
+"""A shift of the log odds that is worth a word: odds twice or half as high."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,23 @@ class LabelChange:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class LabelFilms:
+    """The films that know a label, for plots: presence, probabilities before and (cross-validated) after, weights."""
+
+    present: Flags
+    before: Numbers
+    after: Numbers
+    weight: Numbers
+
+
+@dataclass(frozen=True, eq=False)
 class SiteCalibration:
     """What a site's version would be, and what was measured of it.
 
     ``films``, ``patients``: used. ``refused``: films that the gate keeps out, ``unreadable``: broken ones; neither has
     a say. ``raised_before``, ``raised_after``: share of the films that at least one raising label raises.
+    ``notes``: what a site should know, as sentences. ``by_label``: for plots, the labels that have films enough.
     """
 
     labels: tuple[LabelChange, ...]
@@ -91,6 +106,8 @@ class SiteCalibration:
     unreadable: int
     raised_before: Estimate
     raised_after: Estimate
+    by_label: Mapping[str, LabelFilms]
+    notes: tuple[str, ...] = ()
 
     @property
     def changed(self) -> tuple[LabelChange, ...]:
@@ -141,9 +158,36 @@ def plan_site(bundle: Bundle, scores: Scores, wishes: Wishes) -> SiteCalibration
             for reason, problem in zip(scores.refused, scores.problems, strict=True)
         ),
         unreadable=sum(problem is not None for problem in scores.problems),
-        raised_before=estimate(called_before[:, names].any(axis=1).astype(float), weight, table.patients),
-        raised_after=estimate(called_after[:, names].any(axis=1).astype(float), weight, table.patients),
+        raised_before=share_of_films(np.asarray(called_before[:, names].any(axis=1)), weight, table.patients),
+        raised_after=share_of_films(np.asarray(called_after[:, names].any(axis=1)), weight, table.patients),
+        by_label={
+            row.label: _label_films(table, column, weight, before, after)
+            for column, row in enumerate(rows)
+            if row.before is not None
+        },
+        notes=_notes(table, weight, rows),
     )
+
+
+def _notes(table: SiteTable, weight: Numbers, rows: list[LabelChange]) -> tuple[str, ...]:
+    """Labels whose prevalence the stated ones change along, while their calibration stays that of the table."""
+    found = []
+    for column, row in enumerate(rows):
+        known = table.known[:, column]
+        if row.stated_prevalence is not None or row.before is None or row.prevalence is None:
+            continue
+        share = float(np.average(table.target[known, column], weights=weight[known]))
+        if 0 < share < 1 and abs(prior_shift(share, row.prevalence)) > NOTED_SHIFT:
+            found.append(
+                f"with the stated prevalences {100 * share:.0f} % of the films would carry {row.label}, and"
+                f" {100 * row.prevalence:.0f} % of these do: state its prevalence as well, or its probabilities are off"
+            )
+    return tuple(found)
+
+
+def _label_films(table: SiteTable, column: int, weight: Numbers, before: Numbers, after: Numbers) -> LabelFilms:
+    films = table.known[:, column]
+    return LabelFilms(table.target[films, column], before[films, column], after[films, column], weight[films])
 
 
 def _calibration(bundle: Bundle, rows: list[LabelChange]) -> Calibration:
@@ -191,25 +235,25 @@ def _measured(
 ) -> LabelChange:
     """The row with its figures, those that its films can bear."""
     patients = np.asarray(table.patients)
-    old, new = called_before[:, column].astype(float), called_after[:, column].astype(float)
+    old, new = called_before[:, column], called_after[:, column]
     measured = replace(
         row,
-        raised_before=estimate(old, weight, table.patients),
-        raised_after=estimate(new, weight, table.patients),
+        raised_before=share_of_films(old, weight, table.patients),
+        raised_after=share_of_films(new, weight, table.patients),
     )
     films, target = table.known[:, column], table.target[:, column]
     present, absent = films & target, films & ~target
     if int(present.sum()) >= FEWEST:
         measured = replace(
             measured,
-            sensitivity_before=estimate(old[present], weight[present], patients[present].tolist()),
-            sensitivity_after=estimate(new[present], weight[present], patients[present].tolist()),
+            sensitivity_before=share_of_films(old[present], weight[present], patients[present].tolist()),
+            sensitivity_after=share_of_films(new[present], weight[present], patients[present].tolist()),
         )
     if int(absent.sum()) >= FEWEST:
         measured = replace(
             measured,
-            specificity_before=estimate(old[absent] * -1 + 1, weight[absent], patients[absent].tolist()),
-            specificity_after=estimate(new[absent] * -1 + 1, weight[absent], patients[absent].tolist()),
+            specificity_before=share_of_films(~old[absent], weight[absent], patients[absent].tolist()),
+            specificity_after=share_of_films(~new[absent], weight[absent], patients[absent].tolist()),
         )
     if min(int(present.sum()), int(absent.sum())) < FEWEST:
         return measured
