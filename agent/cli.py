@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from firstread.agent.commands import alarms, bundles, certs, keeping, outbox, reading, service, studies
+from firstread.agent.commands import alarms, bundles, certs, data, keeping, outbox, reading, service, studies
 
 app = typer.Typer(
     name="firstread",
@@ -29,6 +29,7 @@ app.add_typer(outbox.app, name="deliveries")
 app.add_typer(reading.app, name="worklist")
 app.add_typer(alarms.app, name="alarms")
 app.add_typer(bundles.app, name="models")
+app.add_typer(data.app, name="data")
 app.command()(service.send)
 app.command()(service.echo)
 app.add_typer(service.db_app, name="db")

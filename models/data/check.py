@@ -75,7 +75,8 @@ def check(
     films = read.films
     measured = measure_films([film.path for film in films if film.path is not None], workers, on_progress)
     facts = tuple(None if isinstance(one, Failed) else one for one in measured)
-    problems = list(read.problems)
+    # A film whose header is broken is met again when it is measured, with its row.
+    problems = [problem for problem in read.problems if problem.kind != "broken image"]
     for film, one in zip(films, measured, strict=True):
         if isinstance(one, Failed):
             problems.append(_problem("broken image", broken_sentence(film, one.reason), film))
@@ -131,8 +132,8 @@ def _sides(
     strangers = [film for film in films if not any(film_name(film) in names for names in lists.values())]
     if strangers:
         sentence = (
-            f"{_said(strangers[0])}: stands in neither list ({len(strangers)} such films): it will not be used when these "
-            "lists are asked for"
+            f"{_said(strangers[0])}: stands in neither list ({len(strangers)} such films): it will not be used when "
+            "these lists are asked for"
         )
         problems.append(_problem("film in neither list", sentence, strangers[0], Severity.WARNING))
     return {name: side for side, names in lists.items() for name in names}
@@ -179,8 +180,8 @@ def _of_patients(films: Sequence[Film]) -> Iterator[Problem]:
     largest = max(of.values(), key=len)
     if len(of) > 1 and len(films) >= _SOME_FILMS and len(largest) > _MOST_OF_ONE * len(films):
         sentence = (
-            f"{_said(largest[0])}: patient {largest[0].patient} has {len(largest)} of {len(films)} films: does this stand "
-            "for everybody whose name was taken away?"
+            f"{_said(largest[0])}: patient {largest[0].patient} has {len(largest)} of {len(films)} films: does this "
+            "stand for everybody whose name was taken away?"
         )
         yield _problem("one patient for many", sentence, largest[0], Severity.WARNING)
     if len(of) == 1 and len(films) > 1:
