@@ -111,9 +111,10 @@ def admit(pixels: Picture) -> Admission:
 def inspect(pixels: Picture) -> GateVerdict:
     """Judge an image as it is: float32 [rows, columns] in [0, 1], upright, bone bright, any size.
 
-    OUTSIDE_EXPERIENCE for what no film of a chest looks like (blank, noise, clipped, patterns, screenshots) and for
-    chests that are turned or inverted; NOT_A_CHEST for what is no frontal chest film. A few sick chests are refused
-    too (``firstread.models.gate_training`` prints how many). Raises ``ValueError`` for another shape.
+    OUTSIDE_EXPERIENCE for what no film of a chest looks like (blank, noise, clipped, patterns, screenshots), for chests
+    that are turned or inverted, and for what is not enough like a frontal chest film: another part, a side view, a part
+    of a chest, and a few sick chests (``firstread.models.gate_training`` prints how many). Raises ``ValueError`` for
+    another shape.
     """
     if pixels.ndim != 2 or min(pixels.shape) < 2 or max(pixels.shape) < 32:
         raise ValueError("the gate needs an image [rows, columns] whose longer side has at least 32 pixels")
@@ -132,7 +133,8 @@ def inspect(pixels: Picture) -> GateVerdict:
         reason = Reason(ReasonCode.OUTSIDE_EXPERIENCE, f"{cause} {said}, {best:.1f} put right)")
         verdict = GateVerdict(reason, scores | {"likeness_put_right": best})
         return replace(verdict, negative=cause == _INVERTED and best >= likeness.certain)
-    return GateVerdict(Reason(ReasonCode.NOT_A_CHEST, f"unlike a frontal chest film {said})"), scores)
+    # Never "not a chest", which may be passed over when the rest of the study is summed up: it may be a sick one.
+    return GateVerdict(Reason(ReasonCode.OUTSIDE_EXPERIENCE, f"unlike a frontal chest film {said})"), scores)
 
 
 def broken_limit(pixels: Picture) -> Reason | None:

@@ -72,7 +72,7 @@ def unseen_scores(material: Material, chosen: Chosen) -> tuple[Matrix, Matrix]:
 
 
 def with_thresholds(likeness: Likeness, material: Material, own: Matrix, exchanged: Matrix) -> Likeness:
-    """The likeness with both thresholds, from scores of rows that it has not seen (NaN rows have no say)."""
+    """The likeness with its thresholds, from scores of rows that it has not seen (NaN rows have no say)."""
     known = np.isfinite(own)
     films = own[known & material.as_they_are]
     # Nothing else than a negative may ever be taken for one: neither a positive film nor an impostor.

@@ -184,7 +184,8 @@ def to_table(likeness: Likeness) -> dict[str, Any]:
     def whole(numbers: Matrix) -> Any:
         return np.round(numbers * 1000).astype(int).tolist()
 
-    table: dict[str, Any] = {name: round(getattr(likeness, name) * 1000) for name in ("threshold", "certain", "offset")}
+    single = ("threshold", "certain", "offset")
+    table: dict[str, Any] = {name: round(getattr(likeness, name) * 1000) for name in single}
     table["weights"] = whole(likeness.weights)
     for name, part in (("ranks", likeness.ranks), ("edges", likeness.edges)):
         table[name] = {key: whole(getattr(part, key)) for key in ("mean", "scales", "directions")}
