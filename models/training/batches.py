@@ -67,7 +67,7 @@ class Sight(Dataset[dict[str, npt.NDArray[np.float32]]]):
     def __init__(self, recipe: Recipe, stage: Stage, films: FilmSet) -> None:
         self.recipe, self.stage, self.films = recipe, stage, films
         self.preprocessing = stage_preprocessing(recipe, stage)
-        self.stride = recipe.architecture(len(LABELS)).stride
+        self.stride = recipe.architecture(len(LABELS), stage).stride
         self.side = -(-self.preprocessing.input_size // self.stride)
 
     def __getitem__(self, entry: Entry) -> dict[str, npt.NDArray[np.float32]]:

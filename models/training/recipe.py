@@ -44,6 +44,7 @@ class Stage:
     again, ``constant`` keeps it. ``smoothing``: label smoothing on real films, whose labels are noisy; phantoms are
     known. ``average``: decay of the moving average of the weights, which is what the stage hands on; 0 for none.
     ``input_size``: another square than the bundle's, smaller and so faster, for a stage that is not the last.
+    ``dilate_last``: another resolution of the last stage of the network than the bundle's, likewise.
     ``pointing``: weight of the demand that a map's peak lie in its lesion's box, where a box is known.
     ``trains``: ``all``, or from which part upwards: ``layer2``, ``layer3``, ``layer4`` or ``head`` alone; what lies
     below is locked, its batch normalisation included. ``backbone_rate``: the rate of what is not the head, as a share.
@@ -60,6 +61,7 @@ class Stage:
     smoothing: float = 0.05
     average: float = 0.99
     input_size: int | None = None
+    dilate_last: bool | None = None
     pointing: float = 0.0
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     trains: Literal["head", "layer4", "layer3", "layer2", "all"] = "all"
@@ -170,6 +172,8 @@ class Recipe:
             raise ValueError("two stages have the same name")
         if self.stages[-1].input_size not in (None, self.preprocessing.input_size):
             raise ValueError("the last stage must train at preprocessing.input_size, the square that the bundle serves")
+        if self.stages[-1].dilate_last not in (None, self.dilate_last):
+            raise ValueError("the last stage must train the network that the bundle serves: leave its dilate_last out")
         if any(stage.patience for stage in self.stages) and self.validation == 0:
             raise ValueError("a stage with patience needs films to choose by: set validation, as 0.1")
         if (self.loss == "softmax") != self.once_per_label:
@@ -185,14 +189,15 @@ class Recipe:
             raise ValueError("a dense head knows one input_size and has no map: leave input_size and pointing out")
         self.architecture(len(LABELS))
 
-    def architecture(self, outputs: int) -> Architecture:
-        """The network with so many outputs."""
+    def architecture(self, outputs: int, stage: Stage | None = None) -> Architecture:
+        """The network with so many outputs, as a stage trains it or, without one, as the bundle serves it."""
+        own = None if stage is None else stage.dilate_last
         mean, std = NORMALISATIONS[self.normalisation]
         return Architecture(
             outputs=outputs,
             width=self.width,
             blocks=self.blocks,
-            dilate_last=self.dilate_last,
+            dilate_last=self.dilate_last if own is None else own,
             pooling=self.pooling,
             mean=mean,
             std=std,

@@ -15,15 +15,15 @@ from firstread.models.findings import LABELS
 from firstread.models.importing.checkpoint import read_tensors
 from firstread.models.importing.resnet_names import resnet_of
 from firstread.models.network import ChestNetwork, load_state, state_of
-from firstread.models.training.recipe import Recipe
+from firstread.models.training.recipe import Recipe, Stage
 
 State = dict[str, Tensor]
 
 
-def network_of(recipe: Recipe, outputs: int) -> ChestNetwork:
-    """The recipe's network with random weights from its seed."""
+def network_of(recipe: Recipe, outputs: int, stage: Stage | None = None) -> ChestNetwork:
+    """The recipe's network with random weights from its seed, as a stage trains it or as the bundle serves it."""
     torch.manual_seed(recipe.seed)
-    return ChestNetwork(recipe.architecture(outputs))
+    return ChestNetwork(recipe.architecture(outputs, stage))
 
 
 def first_weights(recipe: Recipe, given: Path | None) -> State | None:

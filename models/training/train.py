@@ -142,7 +142,7 @@ class _Course:
     def run(self, stage: Stage, start: State | None) -> State:
         """One stage, from its checkpoint if there is one; returns the weights it hands on."""
         recipe, ranks = self._recipe, self._setup.ranks
-        network = network_of(recipe, len(outputs_of(recipe)))
+        network = network_of(recipe, len(outputs_of(recipe)), stage)
         if start is not None:
             take(network, start, outputs_of(recipe), "the first weights")
         network = network.to(device=ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -205,7 +205,7 @@ class _Course:
             return {}
         recipe, ranks = self._recipe, self._setup.ranks
         ranks.lead(average)
-        asked = network_of(recipe, len(outputs_of(recipe)))
+        asked = network_of(recipe, len(outputs_of(recipe)), stage)
         load_state(asked, average)
         asked = asked.to(device=ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         logits = logits_of(
