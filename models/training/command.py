@@ -13,6 +13,7 @@ import torch
 from firstread.models.bundle import Bundle
 from firstread.models.data.film import DataError, FilmSet
 from firstread.models.training.course import run_course
+from firstread.models.training.entries import learnable
 from firstread.models.training.films import nih_test_films, real_films
 from firstread.models.training.plan import Plan, planned
 from firstread.models.training.progress import Say, to_stderr
@@ -121,6 +122,7 @@ def read_films(order: Order, recipe: Recipe, ranks: Ranks, say: Say) -> FilmSet 
                 say=say,
             )
         ranks.wait()
+    learnable(recipe, films.films)
     return films
 
 

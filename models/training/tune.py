@@ -150,10 +150,13 @@ def _opened(path: Path, recipe: Recipe, space: Space, films: _Films) -> optuna.S
 
 
 def _again(study: optuna.Study) -> None:
-    """Trials that were stopped in the middle are ended, and their values come first."""
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+    """Trials that were stopped in the middle, by a kill or a full disk, are ended, and their values come first."""
+    taken_up = {trial.user_attrs.get("again") for trial in study.get_trials(deepcopy=False)}
+    for trial in study.get_trials(states=(TrialState.RUNNING, TrialState.FAIL)):
+        if trial.state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+        if trial.number not in taken_up and trial.params:
+            study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
 
 
 def _trial(

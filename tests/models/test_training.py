@@ -1,291 +1,302 @@
-"""Training learns, goes on where it was stopped, and refuses what it cannot learn from."""
+"""Training learns, goes on where it was stopped to the same result, and stops with a sentence when it cannot go on."""
 
 from __future__ import annotations
 
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from sklearn.metrics import roc_auc_score
 
-from firstread.models.data.film import FilmSet, fold_of
+from firstread.models.data.film import DataError, FilmSet
 from firstread.models.findings import LABELS, NO_FINDING
-from firstread.models.network import load_state
+from firstread.models.importing.checkpoint import read_tensors
+from firstread.models.network import load_state, state_of
 from firstread.models.preprocess import Preprocessing
+from firstread.models.training import curves
 from firstread.models.training import train as training
-from firstread.models.training.augment import Augmentation, vary
-from firstread.models.training.dataset import TrainingDataError, draw_phantoms, phantom_film, read_nih
-from firstread.models.training.evaluate import auroc, logits_of
-from firstread.models.training.recipe import Recipe, Stage, load_recipe
+from firstread.models.training.augment import Augmentation
+from firstread.models.training.curves import Row
+from firstread.models.training.optim import lock, optimiser_of
+from firstread.models.training.phantom_films import draw_phantoms
+from firstread.models.training.recipe import Recipe
+from firstread.models.training.scoring import logits_of, watch
+from firstread.models.training.start import State, network_of
+from firstread.models.training.train import Aside, NotANumber, Setup, train
+from tests.models.training_films import discs, recipe, stage, still
 
-HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,source_noise"
-
-
-def recipe(**stage: object) -> Recipe:
-    values = {"name": "only", "films": "phantoms", "epochs": 2, "rate": 1e-3, "phantoms_per_epoch": 12, "batch": 4}
-    return Recipe(
-        name="test",
-        seed=3,
-        store_side=64,
-        phantoms=12,
-        judged_phantoms=0,
-        preprocessing=Preprocessing(input_size=32),
-        stages=(Stage(**{**values, **stage}),),  # type: ignore[arg-type]
-        text="test",
-    )
-
-
-def squares_and_discs(count: int, seed: int) -> FilmSet:
-    """Films of which half carry a bright disc: called a mass, so that a little network can learn it at once."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(60, 120, (count, 64, 64)).astype(np.uint8)
-    films = []
-    for number in range(count):
-        target = np.zeros(len(LABELS), np.float32)
-        corners = np.full((len(LABELS), 4), np.nan, np.float32)
-        label = "Mass" if number % 2 else NO_FINDING
-        target[LABELS.index(label)] = 1
-        if label == "Mass":
-            x, y = rng.integers(14, 50, 2)
-            rows, columns = np.mgrid[0:64, 0:64]
-            pixels[number][(rows - y) ** 2 + (columns - x) ** 2 < 100] = 250
-            corners[LABELS.index(label)] = (x - 10, y - 10, x + 10, y + 10)
-        films.append(phantom_film(f"disc-{number}", target, corners))
-    return FilmSet(tuple(films), pixels)
+MASS = LABELS.index("Mass")
+QUIET = Setup(say=lambda _: None)
 
 
 @pytest.fixture(autouse=True)
-def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same code with a tenth of the channels."""
-    from firstread.models.architecture import Architecture
-    from firstread.models.network import ChestNetwork
-
-    def narrow(made: Recipe) -> ChestNetwork:
-        torch.manual_seed(made.seed)
-        return ChestNetwork(Architecture(outputs=len(LABELS), width=8, blocks=(1, 1, 1, 1)))
-
-    monkeypatch.setattr(training, "network_of", narrow)
+def without_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take longer than these trainings; one test looks at them."""
     torch.set_num_threads(1)
+    if "picture" not in request.node.name:
+        monkeypatch.setattr(curves, "_write_png", lambda *_: None)
 
 
-def write_table(folder: Path, rows: list[str], header: str = HEADER) -> tuple[Path, Path]:
-    images = folder / "images"
-    images.mkdir()
-    for row in rows:
-        Image.fromarray(np.full((40, 40), 90, np.uint8)).save(images / row.split(",")[0])
-    table = folder / "labels.csv"
-    table.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-    return table, images
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "curves.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def losses(folder: Path) -> list[float]:
-    with (folder / "losses.csv").open(encoding="utf-8") as stream:
-        return [float(row["loss"]) for row in csv.DictReader(stream)]
+    return [float(row["loss"]) for row in rows_of(folder)]
 
 
-def test_a_stopped_training_goes_on_to_the_same_losses_and_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    films = squares_and_discs(12, 0)
-    whole = training.train(recipe(epochs=3), films, tmp_path / "whole")
-    note = training._note
+def area(made: Recipe, weights: State, films: FilmSet, label: str = "Mass", outputs: int = len(LABELS)) -> float:
+    network = network_of(made, outputs)
+    load_state(network, weights)
+    column = LABELS.index(label)
+    present = [bool(film.target[column] > 0) for film in films.films]
+    return float(roc_auc_score(present, logits_of(network, films, made.preprocessing)[:, column]))
 
-    def stop_after_two(path: Path, stage: str, epoch: int, loss: float, rate: float) -> None:
-        if epoch == 3:
+
+def stopping_after(epochs: int) -> Setup:
+    """As if somebody pressed Ctrl-C."""
+    seen: list[Row] = []
+
+    def told(row: Row) -> None:
+        seen.append(row)
+        if len(seen) == epochs:
             raise KeyboardInterrupt
-        note(path, stage, epoch, loss, rate)
 
-    monkeypatch.setattr(training, "_note", stop_after_two)
-    with pytest.raises(KeyboardInterrupt):
-        training.train(recipe(epochs=3), films, tmp_path / "stopped")
-    monkeypatch.setattr(training, "_note", note)
-    resumed = training.train(recipe(epochs=3), films, tmp_path / "stopped")
+    return replace(QUIET, on_epoch=told)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_stopped_training_goes_on_to_the_same_losses_and_weights(tmp_path: Path, precision: str) -> None:
+    made = recipe(stage(epochs=2), stage(name="more", epochs=2, patience=2), precision=precision, validation=0.1)
+    films, aside = discs(12, 0), Aside(discs(8, 1), "validation patients", chooses=True)
+    whole = train(made, films, tmp_path / "whole", aside=aside, setup=QUIET)
+    for stop in (1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            train(made, films, tmp_path / "stopped", aside=aside, setup=stopping_after(stop))
+    resumed = train(made, films, tmp_path / "stopped", aside=aside, setup=QUIET)
     np.testing.assert_allclose(losses(tmp_path / "stopped"), losses(tmp_path / "whole"), atol=1e-6)
+    assert len(losses(tmp_path / "whole")) == 4
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_a_checkpoint_of_another_recipe_is_not_taken_up(tmp_path: Path) -> None:
-    films = squares_and_discs(12, 0)
-    training.train(recipe(epochs=1), films, tmp_path)
-    with pytest.raises(TrainingDataError, match="checkpoint of another recipe"):
-        training.train(replace(recipe(epochs=1), text="other"), films, tmp_path)
+def test_a_training_that_has_ended_is_not_done_again(tmp_path: Path) -> None:
+    films = discs(12, 0)
+    first = train(recipe(), films, tmp_path, setup=QUIET)
+    epochs: list[Row] = []
+    again = train(recipe(), films, tmp_path, setup=replace(QUIET, on_epoch=epochs.append))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert len(epochs) == 2, "told again, not trained again"
+    assert losses(tmp_path) == [pytest.approx(float(row["loss"]), abs=1e-6) for row in epochs]
+
+
+def test_a_checkpoint_of_another_recipe_other_films_or_other_first_weights_is_not_taken_up(tmp_path: Path) -> None:
+    films = discs(12, 0)
+    weights = train(recipe(), films, tmp_path, setup=QUIET)
+    with pytest.raises(DataError, match="checkpoint of another recipe"):
+        train(replace(recipe(), text="other"), films, tmp_path, setup=QUIET)
+    with pytest.raises(DataError, match="made with other films or first weights"):
+        train(recipe(), films.subset(range(10)), tmp_path, setup=QUIET)
+    with pytest.raises(DataError, match="made with other films or first weights"):
+        train(recipe(), films, tmp_path, start=weights, setup=QUIET)
 
 
 def test_a_checkpoint_that_wants_to_run_code_is_not_opened(tmp_path: Path) -> None:
-    import pickle
-
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (exec, ("raise SystemExit('ran')",))
 
     torch.save({"recipe": Evil()}, tmp_path / "only.pt")
-    with pytest.raises(pickle.UnpicklingError):
-        training.train(recipe(), squares_and_discs(12, 0), tmp_path)
+    with pytest.raises(DataError, match=r"only\.pt is no checkpoint of this training"):
+        train(recipe(), discs(12, 0), tmp_path, setup=QUIET)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    films = squares_and_discs(12, 0)
-    training.train(recipe(epochs=1), films, tmp_path)
-    before = (tmp_path / "only.pt").read_bytes()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(training.torch, "save", full)
-    with pytest.raises(TrainingDataError, match="make room; the one before is kept"):
-        training._save({}, tmp_path / "only.pt")
-    assert (tmp_path / "only.pt").read_bytes() == before
-    assert not list(tmp_path.glob("*.partial"))
+def test_a_torn_checkpoint_is_named(tmp_path: Path) -> None:
+    films = discs(12, 0)
+    train(recipe(), films, tmp_path, setup=QUIET)
+    content = (tmp_path / "only.pt").read_bytes()
+    (tmp_path / "only.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"only\.pt is no checkpoint .* remove it to begin the stage anew"):
+        train(recipe(), films, tmp_path, setup=QUIET)
 
 
-def test_a_loss_that_is_no_number_stops_the_training_and_says_where(
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "_step", lambda *_: float("nan"))
-    with pytest.raises(TrainingDataError, match="epoch 1: the loss is nan"):
-        training.train(recipe(), squares_and_discs(12, 0), tmp_path)
+    films = discs(12, 0)
+    made = recipe(stage(epochs=3))
+    answer = training._Stepper._learn
+    steps = []
+
+    def breaking(stepper: Any, batch: Any) -> float:
+        steps.append(1)
+        return float("nan") if len(steps) == 5 else answer(stepper, batch)
+
+    monkeypatch.setattr(training._Stepper, "_learn", breaking)
+    with pytest.raises(
+        NotANumber,
+        match=r"stage only, epoch 2, step 2: the loss is nan; the checkpoint of epoch 1 is kept.*stage\.only\.rate=",
+    ):
+        train(made, films, tmp_path, setup=QUIET)
+    assert len(losses(tmp_path)) == 1
+    assert set(read_tensors(tmp_path / "only.pt")) == set(state_of(network_of(made, len(LABELS)))), (
+        "usable as --weights"
+    )
+
+
+def test_a_rate_that_is_far_too_high_ends_with_that_sentence(tmp_path: Path) -> None:
+    made = recipe(stage(rate=9.9, epochs=40, schedule="constant", weight_decay=9.0), optimiser="rmsprop")
+    films = discs(12, 0)
+    broken = FilmSet(films.films, films.pixels)
+    weights = state_of(network_of(made, len(LABELS)))
+    weights["conv1.weight"] = weights["conv1.weight"] * float("inf")
+    with pytest.raises(NotANumber, match="no epoch of this stage was kept"):
+        train(made, broken, tmp_path, start=weights, setup=QUIET)
+    assert not list(tmp_path.iterdir())
 
 
 def test_it_learns_to_tell_and_to_point(tmp_path: Path) -> None:
-    made = recipe(epochs=10, phantoms_per_epoch=64, rate=4e-3, pointing=0.3, average=0.9)
-    weights = training.train(made, squares_and_discs(64, 0), tmp_path)
-    network = training.network_of(made)
-    load_state(network, weights)
-    fresh = squares_and_discs(40, 1)
-    present = np.array([film.target[LABELS.index("Mass")] > 0 for film in fresh.films])
-    score = logits_of(network, fresh, made.preprocessing)[:, LABELS.index("Mass")]
-    assert auroc(present, score) > 0.9
+    made = recipe(stage(epochs=8, phantoms_per_epoch=64, rate=4e-3, pointing=0.3, average=0.9))
+    weights = train(made, discs(64, 0), tmp_path, setup=QUIET)
+    assert area(made, weights, discs(40, 1)) > 0.9
     assert losses(tmp_path)[-1] < losses(tmp_path)[0] / 2
 
 
 @pytest.mark.slow
 def test_a_minute_on_phantoms_at_64_pixels_learns(tmp_path: Path) -> None:
-    made = replace(
-        recipe(epochs=12, phantoms_per_epoch=240, batch=8, rate=4e-3, pointing=0.2, average=0.95),
+    made = recipe(
+        stage(epochs=12, phantoms_per_epoch=240, batch=8, rate=4e-3, pointing=0.2, average=0.95),
         preprocessing=Preprocessing(input_size=64),
         store_side=96,
         augmentation_phantoms=Augmentation(flip=0.5, blur_px=0.3, noise=0.01, erase=0.0, texture=0.0),
     )
-    weights = training.train(made, draw_phantoms(240, 1, 96), tmp_path)
-    network = training.network_of(made)
+    weights = train(made, draw_phantoms(240, 1, 96), tmp_path, setup=QUIET)
+    assert area(made, weights, draw_phantoms(80, 2, 96), NO_FINDING) > 0.7
+
+
+def test_a_softmax_learns_one_class_per_entry(tmp_path: Path) -> None:
+    made = recipe(
+        stage(films="all", epochs=8, rate=4e-3, average=0.9, batch=8, smoothing=0.0),
+        loss="softmax",
+        once_per_label=True,
+        balance=1.0,
+        augmentation=still(),
+    )
+    weights = train(made, discs(48, 0, phantom=False), tmp_path, setup=QUIET)
+    assert area(made, weights, discs(40, 1)) > 0.9
+
+
+def test_what_is_locked_does_not_move_its_batch_normalisation_included(tmp_path: Path) -> None:
+    made = recipe(stage(trains="layer4", average=0.0), pooling="mean")
+    before = state_of(network_of(made, len(LABELS)))
+    after = train(made, discs(12, 0), tmp_path, setup=QUIET)
+    moved = {name.split(".")[0] for name in after if not torch.equal(before[name], after[name])}
+    assert moved == {"layer4", "fc"}
+
+
+def test_the_backbone_learns_at_its_own_rate_and_batch_normalisation_does_not_decay() -> None:
+    made = recipe(stage(rate=1e-3, backbone_rate=0.1, weight_decay=0.05))
+    network = network_of(made, len(LABELS))
+    lock(network, made.stages[0])
+    groups = optimiser_of(made, made.stages[0], network).param_groups
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [
+        (1e-3, 0.05),
+        (1e-3, 0.0),
+        (pytest.approx(1e-4), 0.05),
+        (pytest.approx(1e-4), 0.0),
+    ]
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+
+
+def test_the_seeds_optimiser_is_rmsprop_as_keras_has_it() -> None:
+    made = recipe(stage(schedule="constant"), optimiser="rmsprop")
+    network = network_of(made, len(LABELS))
+    (group, *_) = optimiser_of(made, made.stages[0], network).param_groups
+    assert (group["alpha"], group["eps"], group["momentum"]) == (0.9, 1e-7, 0)
+
+
+def test_early_stopping_hands_on_the_weights_of_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter([0.6, 0.8, 0.7, 0.75, 0.9])
+
+    def told(*arguments: Any) -> Any:
+        found = watch(*arguments)
+        return replace(found, auroc={**found.auroc, "Mass": next(values)})
+
+    monkeypatch.setattr(training, "watch", told)
+    films = discs(12, 0)
+    aside = Aside(discs(8, 1), "validation patients", chooses=True)
+    one = stage(epochs=5, patience=2, average=0.5, schedule="constant")
+    made = recipe(one, validation=0.2, stop_on="auroc.Mass")
+    said: list[str] = []
+    kept = train(made, films, tmp_path / "stops", aside=aside, setup=Setup(say=said.append))
+    assert len(losses(tmp_path / "stops")) == 4, "two epochs without a better figure"
+    assert any("the weights of epoch 2 go on" in sentence for sentence in said)
+    two = train(recipe(replace(one, epochs=2, patience=None)), films, tmp_path / "two", setup=QUIET)
+    assert all(torch.equal(kept[name], two[name]) for name in two)
+
+
+def test_films_that_judge_have_no_say_in_when_to_stop(tmp_path: Path) -> None:
+    made = recipe(stage(epochs=3, patience=1, rate=1e-6), validation=0.2)
+    judges = Aside(discs(8, 1), "held-out patients", chooses=False)
+    train(made, discs(12, 0), tmp_path, aside=judges, setup=QUIET)
+    assert len(losses(tmp_path)) == 3
+
+
+def test_a_figure_that_cannot_be_measured_is_not_waited_for(tmp_path: Path) -> None:
+    made = recipe(stage(patience=1), validation=0.2, stop_on="auroc.Hernia")
+    with pytest.raises(DataError, match=r"auroc\.Hernia cannot be measured on the 8 films kept aside"):
+        train(made, discs(12, 0), tmp_path, aside=Aside(discs(8, 1), "v", True), setup=QUIET)
+
+
+def test_auxiliary_outputs_help_in_training_and_are_cut_off_when_weights_are_handed_on(tmp_path: Path) -> None:
+    films = discs(16, 0, phantom=False)
+    made = recipe(stage(films="all"), stage(name="more", films="all"), auxiliary=("sex", "age"), text="aux")
+    weights = train(made, films, tmp_path, setup=QUIET)
+    assert weights["fc.weight"].shape[0] == len(LABELS)
+    saved = torch.load(tmp_path / "more.pt", weights_only=True)
+    assert saved["state_dict"]["fc.weight"].shape[0] == len(LABELS) + 2
+    again = train(replace(made, text="again"), films, tmp_path / "again", start=weights, setup=QUIET)
+    assert again["fc.weight"].shape[0] == len(LABELS), "weights without the extra rows are a good start as well"
+
+
+def test_metadata_reach_the_network_and_their_absence_does_too(tmp_path: Path) -> None:
+    films = discs(24, 0, phantom=False)
+    made = recipe(stage(films="all", epochs=6, rate=1e-2, average=0.5), metadata=("sex",), metadata_missing=0.2)
+    weights = train(made, films, tmp_path, setup=QUIET)
+    network = network_of(made, len(LABELS))
     load_state(network, weights)
-    fresh = draw_phantoms(80, 2, 96)
-    present = np.array([film.target[LABELS.index(NO_FINDING)] > 0 for film in fresh.films])
-    score = logits_of(network, fresh, made.preprocessing)[:, LABELS.index(NO_FINDING)]
-    assert auroc(present, score) > 0.7
+    told = logits_of(network, films, made.preprocessing)
+    hidden = logits_of(network, films, made.preprocessing, metadata=False)
+    assert np.abs(told - hidden).max() > 0.01
 
 
-def test_no_patient_is_on_both_sides_of_a_split() -> None:
-    folds = {fold_of(f"nih-{number}", 5) for number in range(100)}
-    assert folds == {0, 1, 2, 3, 4}
-    assert [fold_of(f"nih-{number}", 5) for number in range(20)] == [fold_of(f"nih-{n}", 5) for n in range(20)]
+def test_curves_are_written_after_every_epoch_as_table_picture_and_events(tmp_path: Path) -> None:
+    aside = Aside(discs(8, 1), "held-out patients", chooses=False)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(stage(epochs=3)), discs(12, 0), tmp_path, aside=aside, setup=stopping_after(2))
+    rows = rows_of(tmp_path)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert 0 <= float(rows[0]["auroc.Mass"]) <= 1
+    assert rows[0]["auroc.Hernia"] == "", "no film with it: no figure"
+    assert 0 <= float(rows[0]["waiting"]) <= 1
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    train(recipe(stage(epochs=3)), discs(12, 0), tmp_path, aside=aside, setup=QUIET)
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = events.EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [one.step for one in board.Scalars("training/loss")] == [1, 2, 3], "no epoch twice after a stop"
 
 
-def test_the_split_does_not_depend_on_the_other_patients() -> None:
-    # A fixed answer: a change of the hash would silently mix what earlier bundles held out.
-    assert [fold_of(f"nih-{number}", 5) for number in (1, 61, 150, 30805)] == [0, 3, 1, 2]
-
-
-def test_nihs_table_is_read_with_patients_labels_and_nuisances(tmp_path: Path) -> None:
-    rows = ["a.png,Edema|Pneumonia,0,7,50,M,AP,4.5", "b.png,No Finding,0,8,51,F,PA,3.0"]
-    table, images = write_table(tmp_path, rows)
-    films = read_nih(table, images, 32)
-    assert films.pixels.shape == (2, 32, 32)
-    assert [film.patient for film in films.films] == ["nih-7", "nih-8"]
-    assert films.films[0].target.sum() == 2
-    assert films.films[0].target[LABELS.index("Edema")] == 1
-    assert films.films[1].target[LABELS.index(NO_FINDING)] == 1
-    assert films.films[0].view == "AP"
-    assert films.films[0].nuisances == {"source_noise": 4.5}
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ("a.png,Edema|Fracture,0,7,50,M,AP,4.5", r"row 2: 'Fracture' is none of the 15 labels"),
-        ("a.png,Edema|No Finding,0,7,50,M,AP,4.5", r"row 2: No Finding stands beside a finding"),
-    ],
-)
-def test_a_row_that_cannot_be_meant_is_named(tmp_path: Path, row: str, said: str) -> None:
-    with pytest.raises(TrainingDataError, match=said):
-        read_nih(*write_table(tmp_path, [row]), 32)
-
-
-def test_a_broken_image_is_named_with_its_row(tmp_path: Path) -> None:
-    table, images = write_table(tmp_path, ["a.png,Edema,0,7,50,M,AP,4.5"])
-    (images / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    with pytest.raises(TrainingDataError, match=r"a\.png: broken image .* row 2"):
-        read_nih(table, images, 32)
-
-
-def test_a_table_with_other_columns_is_refused_by_name(tmp_path: Path) -> None:
-    table, images = write_table(tmp_path, ["a.png,Edema"], header="Image Index,Labels")
-    with pytest.raises(TrainingDataError, match="lacks the column\\(s\\) Finding Labels, Patient ID"):
-        read_nih(table, images, 32)
-
-
-def test_a_folder_without_any_image_of_the_table_says_what_to_give(tmp_path: Path) -> None:
-    table, _ = write_table(tmp_path, ["a.png,Edema,0,7,50,M,AP,4.5"])
-    with pytest.raises(TrainingDataError, match=r"give the folder that holds the \.png files"):
-        read_nih(table, tmp_path, 32)
-
-
-def test_what_a_drawn_lesion_could_be_called_as_well_is_unknown() -> None:
-    target = np.zeros(len(LABELS), np.float32)
-    target[LABELS.index("Consolidation")] = 1
-    film = phantom_film("p", target, np.full((len(LABELS), 4), np.nan, np.float32))
-    known = dict(zip(LABELS, film.known, strict=True))
-    assert known["Infiltration"] == known["Atelectasis"] == 0
-    assert film.target[LABELS.index("Pneumonia")] == 1, "a drawn consolidation teaches what pneumonia looks like"
-    assert known["Consolidation"] == known["Pneumothorax"] == known[NO_FINDING] == 1
-
-
-def test_phantoms_that_were_kept_are_the_ones_that_were_drawn(tmp_path: Path) -> None:
-    drawn = draw_phantoms(3, 5, 64, tmp_path)
-    kept = draw_phantoms(3, 5, 64, tmp_path)
-    np.testing.assert_array_equal(drawn.pixels, kept.pixels)
-    assert [film.boxes for film in drawn.films] == [film.boxes for film in kept.films]
-    np.testing.assert_array_equal(drawn.pixels[:2], draw_phantoms(2, 5, 64).pixels)
-
-
-def test_a_box_follows_its_lesion_through_the_variation() -> None:
-    image = np.zeros((128, 128), np.float32)
-    image[30:40, 80:90] = 1
-    from firstread.models.prediction import Box
-
-    still = Augmentation(blur_px=0, noise=0, gamma=1, shading=0, erase=0, texture=0, flip=1.0)
-    varied = vary(image, np.random.default_rng(4), still)
-    box = varied.follow(Box(80, 30, 90, 40))
-    rows, columns = np.nonzero(varied.image > 0.5)
-    assert columns.min() >= box.left - 1
-    assert columns.max() + 1 <= box.right + 1
-    assert rows.min() >= box.top - 1
-    assert rows.max() + 1 <= box.bottom + 1
-    assert columns.mean() < 64, "mirrored to the other side"
-
-
-def test_the_same_generator_varies_a_film_in_the_same_way() -> None:
-    image = np.random.default_rng(0).random((64, 64), dtype=np.float32)
-    first = vary(image, np.random.default_rng(9), Augmentation())
-    second = vary(image, np.random.default_rng(9), Augmentation())
-    np.testing.assert_array_equal(first.image, second.image)
-    assert not np.array_equal(first.image, vary(image, np.random.default_rng(10), Augmentation()).image)
-
-
-def test_every_recipe_that_comes_with_the_product_can_be_read() -> None:
-    made = load_recipe("scratch")
-    assert made.name == "scratch"
-    assert made.stages[-1].films == "all"
-    assert made.stages[-1].input_size is None, "the last stage trains at the size that the bundle serves"
-
-
-def test_a_recipe_with_a_misspelt_key_says_which_are_known(tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text('name = "x"\n[preprocessing]\ninput_sice = 112\n[[stage]]\n', encoding="utf-8")
-    with pytest.raises(TrainingDataError, match=r"mine\.toml: not a recipe"):
-        load_recipe(str(path))
-    with pytest.raises(TrainingDataError, match=r"give a \.toml file or one of scratch"):
-        load_recipe("nothing")
+def test_auroc_while_training_is_nan_where_all_films_are_of_one_kind() -> None:
+    films = discs(10, 0).films
+    found = watch(films, np.random.default_rng(0).normal(size=(10, len(LABELS))), softmax=False)
+    assert np.isfinite(found.auroc["Mass"])
+    assert np.isnan(found.auroc["Hernia"])
+    assert found.figure("auroc") == pytest.approx(
+        np.mean([value for value in found.auroc.values() if np.isfinite(value)])
+    )
+    assert found.figure("loss") == -found.loss
