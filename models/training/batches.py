@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from firstread.models.data.film import Film, FilmSet
+from firstread.models.data.film import DataError, Film, FilmSet
 from firstread.models.findings import LABELS
 from firstread.models.metadata import encode
 from firstread.models.prediction import Box
@@ -156,8 +156,16 @@ def made_ahead(sight: Sight, batches: Iterator[list[Entry]], workers: int, pin: 
             collate_fn=stacked,
             multiprocessing_context="fork",
         )
-        for batch in loader:
-            yield batch.pin() if pin else batch
+        try:
+            for batch in loader:
+                yield batch.pin() if pin else batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DataError(
+                f"a process that prepares films was ended from outside ({str(error).splitlines()[0]}): this machine's "
+                "memory or /dev/shm is too small for so many; run again with fewer --workers"
+            ) from error
         return
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="films") as pool:

@@ -15,13 +15,14 @@ from firstread.models.data.film import DataError, FilmSet
 from firstread.models.training.course import run_course
 from firstread.models.training.entries import learnable
 from firstread.models.training.films import nih_test_films, real_films
+from firstread.models.training.optim import precision_of
 from firstread.models.training.plan import Plan, planned
 from firstread.models.training.progress import Say, to_stderr
 from firstread.models.training.ranks import Ranks, join
 from firstread.models.training.recipe import Recipe, load_recipe
 from firstread.models.training.start import first_weights
+from firstread.models.training.steps import Setup
 from firstread.models.training.to_bundle import bundle_of
-from firstread.models.training.train import Setup
 
 BUNDLE, CACHE = "bundle", "cache"
 
@@ -78,17 +79,24 @@ def train_to_bundle(order: Order, say: Say = to_stderr) -> Bundle | None:
         plan = plan_of(order, recipe, real)
         first = first_of(recipe, order.weights, ranks)
         outcome = run_course(recipe, real, plan, order.out, first, setup)
+        ranks.leave()  # not after an error: the others may be waiting in vain, and torchrun ends them
         if not ranks.leads:
             return None
         for one in outcome.added:
             say(str(one))
-        return bundle_of(recipe, outcome, order.out / BUNDLE, order.name or recipe.name, order.version, order.notes)
+        return bundle_of(
+            recipe,
+            outcome,
+            order.out / BUNDLE,
+            name=order.name or recipe.name,
+            version=order.version,
+            notes=order.notes,
+            trained_on=_machine(recipe, ranks),
+        )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DataError(f"{order.out}: the disk is full: make room and run the same command again") from error
         raise
-    finally:
-        ranks.leave()
 
 
 def prepared(ranks: Ranks, threads: int | None, workers: int | None, say: Say, profile: bool) -> Setup:
@@ -163,6 +171,13 @@ def with_room(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror}): give another --out") from error
+
+
+def _machine(recipe: Recipe, ranks: Ranks) -> str:
+    """Where a training ran, for those who want to repeat it."""
+    device = torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else "processor"
+    precision = str(precision_of(recipe, ranks.device)).removeprefix("torch.")
+    return f"{device}, {precision}, {ranks.world} process{'es' if ranks.world > 1 else ''}"
 
 
 def _silent(_: str) -> None:

@@ -25,7 +25,8 @@ from firstread.models.training.plan import Part, Plan
 from firstread.models.training.recipe import Recipe
 from firstread.models.training.scoring import logits_of
 from firstread.models.training.start import State, network_of, take
-from firstread.models.training.train import Aside, Setup, identity_of, train
+from firstread.models.training.steps import Setup
+from firstread.models.training.train import Aside, identity_of, train
 
 WEIGHTS = "weights.safetensors"
 

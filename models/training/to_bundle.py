@@ -37,11 +37,18 @@ Numbers = npt.NDArray[np.float64]
 
 
 def bundle_of(
-    recipe: Recipe, outcome: Outcome, folder: Path, name: str, version: str, notes: Sequence[str] = ()
+    recipe: Recipe,
+    outcome: Outcome,
+    folder: Path,
+    *,
+    name: str,
+    version: str,
+    notes: Sequence[str] = (),
+    trained_on: str = "",
 ) -> Bundle:
     """Calibrate, choose operating points, measure, write the card and the bundle into ``folder``.
 
-    Labels that the films could not teach are no labels of the bundle.
+    Labels that the films could not teach are no labels of the bundle. ``trained_on``: the machine, in words.
 
     Raises:
         BundleError: what was written does not pass the product's own verification.
@@ -87,6 +94,7 @@ def bundle_of(
         card=card,
         provenance={
             **provenance(recipe, outcome),
+            "trained_on": trained_on,
             "float16_worst_change": float(f"{halving:.2e}"),
             "figures": figures_table(figures),
         },

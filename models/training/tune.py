@@ -32,7 +32,8 @@ from firstread.models.training.ranks import join
 from firstread.models.training.recipe import Recipe, load_recipe, recipe_of, set_value
 from firstread.models.training.space import Choices, Range, Space, Value, read_space, suggested
 from firstread.models.training.start import State
-from firstread.models.training.train import Aside, NotANumber, Setup, train
+from firstread.models.training.steps import NotANumber, Setup
+from firstread.models.training.train import Aside, train
 from firstread.models.training.tune_report import write_report
 
 VALIDATION = 0.2

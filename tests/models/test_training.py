@@ -26,7 +26,8 @@ from firstread.models.training.phantom_films import draw_phantoms
 from firstread.models.training.recipe import Recipe
 from firstread.models.training.scoring import logits_of, watch
 from firstread.models.training.start import State, network_of
-from firstread.models.training.train import Aside, NotANumber, Setup, train
+from firstread.models.training.steps import NotANumber, Setup, Stepper
+from firstread.models.training.train import Aside, train
 from tests.models.training_films import discs, recipe, stage, still
 
 MASS = LABELS.index("Mass")
@@ -129,14 +130,14 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint_and_says_what_t
 ) -> None:
     films = discs(12, 0)
     made = recipe(stage(epochs=3))
-    answer = training._Stepper._learn
+    answer = Stepper._learn
     steps = []
 
     def breaking(stepper: Any, batch: Any) -> float:
         steps.append(1)
         return float("nan") if len(steps) == 5 else answer(stepper, batch)
 
-    monkeypatch.setattr(training._Stepper, "_learn", breaking)
+    monkeypatch.setattr(Stepper, "_learn", breaking)
     with pytest.raises(
         NotANumber,
         match=r"stage only, epoch 2, step 2: the loss is nan; the checkpoint of epoch 1 is kept.*stage\.only\.rate=",
@@ -157,6 +158,15 @@ def test_a_rate_that_is_far_too_high_ends_with_that_sentence(tmp_path: Path) -> 
     with pytest.raises(NotANumber, match="no epoch of this stage was kept"):
         train(made, broken, tmp_path, start=weights, setup=QUIET)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_the_device_cannot_hold_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(Stepper, "_learn", full)
+    with pytest.raises(DataError, match=r"no memory for a batch of 4 squares of 32 px: --set stage\.only\.batch=2"):
+        train(recipe(), discs(12, 0), tmp_path, setup=QUIET)
 
 
 def test_it_learns_to_tell_and_to_point(tmp_path: Path) -> None:

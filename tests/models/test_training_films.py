@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +191,18 @@ def test_an_error_in_a_worker_comes_through() -> None:
     made = recipe()
     with pytest.raises(IndexError):
         list(made_ahead(Sight(made, made.stages[0], films), course(made, made.stages[0], films.films, 0, 1), 0))
+
+
+def test_a_worker_that_is_killed_is_a_sentence() -> None:
+    class Killed(Sight):
+        def __getitem__(self, entry: Entry) -> dict[str, np.ndarray]:
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError
+
+    films = discs(6, 0)
+    made = recipe()
+    with pytest.raises(DataError, match=r"ended from outside .* fewer --workers"):
+        list(made_ahead(Killed(made, made.stages[0], films), course(made, made.stages[0], films.films, 0, 1), 1))
 
 
 def test_auxiliary_targets_follow_the_labels_and_are_unknown_where_nobody_said() -> None:

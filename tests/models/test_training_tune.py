@@ -15,7 +15,7 @@ from firstread.models.training import tune as tuning
 from firstread.models.training.command import Order
 from firstread.models.training.recipe import load_recipe
 from firstread.models.training.space import Choices, Range, read_space
-from firstread.models.training.train import NotANumber
+from firstread.models.training.steps import NotANumber
 from firstread.models.training.tune import Tuned, tune
 from tests.models.training_films import NARROW, nih_miniature
 
