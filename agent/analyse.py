@@ -194,6 +194,8 @@ class Analyser:
                     film.claim,
                     read.reason,
                     preview_path=film.preview_path if read.preview else None,
+                    notes=read.notes,
+                    gate=read.gate,
                     actor=self._owner,
                     now=clock.now(),
                 )
@@ -234,6 +236,7 @@ class Analyser:
                     _prediction(film, output.probabilities[index], output.saliency[index]),
                     preview_path=film.preview_path,
                     notes=film.read.notes if film.read is not None else (),
+                    gate=film.read.gate if film.read is not None else None,
                     saliency=evidence.freeze(model.bundle.labels, output.saliency[index], _placement(film)),
                     actor=self._owner,
                     now=now,
@@ -322,4 +325,5 @@ def _prediction(film: _Film, probabilities: np.ndarray, saliency: np.ndarray) ->
         probabilities={label: float(value) for label, value in zip(bundle.labels, probabilities, strict=True)},
         boxes=boxes,
         model=bundle.identity,
+        notes=film.read.put_right if film.read is not None else (),
     )

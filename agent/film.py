@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -47,6 +48,10 @@ class ReadFilm:
     placement: Placement | None = None
     orientation: Orientation | None = None
     notes: tuple[str, ...] = ()
+    gate: Mapping[str, float] = field(default_factory=dict)
+    """Everything that the gate measured; empty when the film did not come as far."""
+    put_right: tuple[str, ...] = ()
+    """What was changed in the pixels before the model saw them: whoever reads the result must see it."""
 
 
 def read_film(order: FilmOrder) -> ReadFilm:
@@ -60,13 +65,15 @@ def read_film(order: FilmOrder) -> ReadFilm:
         film = read_radiograph(path, longest_side=PREVIEW_SIDE)
     except UnreadableRadiograph as error:
         return ReadFilm(error.reason)
-    _write_preview(film.pixels, order.preview_target)
-    verdict = gate.inspect(film.pixels)
+    admission = gate.admit(film.pixels)
+    _write_preview(admission.pixels, order.preview_target)
+    verdict = admission.verdict
     if verdict.reason is not None:
-        return ReadFilm(verdict.reason, preview=True, notes=film.notes)
-    placement = preprocess.place(film.pixels, order.preprocessing)
-    square = preprocess.prepare(film.pixels, order.preprocessing, placement)
-    return ReadFilm(None, True, square, placement, film.orientation, film.notes)
+        return ReadFilm(verdict.reason, preview=True, notes=film.notes, gate=verdict.scores)
+    placement = preprocess.place(admission.pixels, order.preprocessing)
+    square = preprocess.prepare(admission.pixels, order.preprocessing, placement)
+    notes = (*film.notes, *admission.notes)
+    return ReadFilm(None, True, square, placement, film.orientation, notes, verdict.scores, admission.notes)
 
 
 @cache

@@ -135,6 +135,7 @@ def assess(
     failed = [image for image in images if image.eligible_but_failed]
     findings = _without_contradiction([_finding(label, analysed, policy, bool(failed)) for label in LABELS])
     notes += _image_notes(images)
+    notes += [f"one image: {said}" for one in analysed for said in one.notes]
     asked, causes, why = _raised(findings)
     if failed and not causes:
         why = f"incomplete: {why} in the {len(analysed)} of {len(images)} images that could be analysed"

@@ -63,6 +63,8 @@ class Prediction:
     probabilities: Mapping[str, float]
     boxes: Mapping[str, Box]
     model: ModelIdentity
+    notes: tuple[str, ...] = ()
+    """What was put right in the film before it was analysed, in sentences that a reader must see."""
 
 
 @dataclass(frozen=True)

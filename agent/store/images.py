@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -182,12 +182,14 @@ def end_analysed(
     preview_path: str,
     saliency: bytes,
     notes: Sequence[str] = (),
+    gate: Mapping[str, float] | None = None,
     actor: str,
     now: Moment,
 ) -> bool:
     """analysing -> analysed. False when the lease was lost meanwhile: then nothing is written.
 
-    ``notes``: what the file held against the standard and what was made of it; they go into the trail.
+    ``notes``: what the file held against the standard and what was made of it; ``gate``: what the gate measured. Both
+    go into the trail.
     """
     values = {
         "state": ImageState.ANALYSED,
@@ -196,22 +198,36 @@ def end_analysed(
         "saliency": saliency,
     }
     detail: dict[str, Any] = {"model": prediction.model.name, "version": prediction.model.version}
-    if notes:
-        detail["notes"] = list(notes)
+    detail |= _seen(notes, gate)
     return _end(connection, held, values, "image analysed", detail, actor, now)
 
 
+def _seen(notes: Sequence[str], gate: Mapping[str, float] | None) -> dict[str, Any]:
+    seen: dict[str, Any] = {"notes": list(notes)} if notes else {}
+    return seen | ({"gate": {name: round(value, 3) for name, value in gate.items()}} if gate else {})
+
+
 def end_not_analysed(
-    connection: Connection, held: ImageClaim, reason: Reason, *, preview_path: str | None, actor: str, now: Moment
+    connection: Connection,
+    held: ImageClaim,
+    reason: Reason,
+    *,
+    preview_path: str | None,
+    notes: Sequence[str] = (),
+    gate: Mapping[str, float] | None = None,
+    actor: str,
+    now: Moment,
 ) -> bool:
-    """analysing -> not_analysed(reason). False when the lease was lost meanwhile."""
+    """analysing -> not_analysed(reason). False when the lease was lost meanwhile. ``notes``, ``gate``: see above."""
     values = {
         "state": ImageState.NOT_ANALYSED,
         "reason_code": reason.code,
         "reason_detail": reason.detail,
         "preview_path": preview_path,
     }
-    return _end(connection, held, values, "image not analysed", {"reason": reason.text}, actor, now)
+    return _end(
+        connection, held, values, "image not analysed", {"reason": reason.text, **_seen(notes, gate)}, actor, now
+    )
 
 
 def fail_attempt(

@@ -170,9 +170,11 @@ def ward_with_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from tests.agent.ward import Ward
     from tests.models.tiny import make_tiny_bundle
 
-    ward = Ward(
-        tmp_path / "ward", make_tiny_bundle(tmp_path / "tiny"), monkeypatch,
-        audit={"file": str(tmp_path / "audit.log")}, web={"host": "0.0.0.0", "password": "a long enough word"}, worklist={"enabled": True},
-    )  # fmt: skip
+    sections = {
+        "audit": {"file": str(tmp_path / "audit.log")},
+        "web": {"host": "0.0.0.0", "password": "a long enough word"},
+        "worklist": {"enabled": True},
+    }
+    ward = Ward(tmp_path / "ward", make_tiny_bundle(tmp_path / "tiny"), monkeypatch, **sections)
     yield ward
     ward.store.close()
