@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from firstread.models.data.check import Checked
 from firstread.models.findings import LABELS
@@ -140,6 +141,8 @@ def _distribution(axes: Axes, checked: Checked, cue: Mapping[str, Any], label: s
     axes.set_title(f"{label.replace('_', ' ')}: {cue['auroc']['value']:.2f}", fontsize=8, color=_INK, loc="left")
     axes.set_xlabel(cue["meaning"], fontsize=7, color=_QUIET)
     axes.set_yticks([])
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.legend(fontsize=6.5, frameon=False)
     _plain(axes)
 

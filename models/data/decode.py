@@ -22,7 +22,7 @@ _COLOURFUL = 40
 """Of 255: how far a pixel's channels lie apart before it counts as coloured (as models.radiograph has it)."""
 _MOST_COLOURED = 0.02
 
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "JPEG2000", "PPM")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "JPEG2000", "PPM")
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 

@@ -181,7 +181,7 @@ class _Reading:
                 "films): the service reads frontal films only; take them out",
                 row=laterals[0].row,
             )
-        silent = [film for film in films if not film.known.any()]
+        silent = [film for film in films if not film.known.any() and not film.target.any()]
         if silent and (self.columns.labels or self.columns.marks):
             self.complaints.warning(
                 "no label",
@@ -231,11 +231,13 @@ class _Reading:
             return []
         self._gone.append((row, names[0]))
         if not _RELEASE.fullmatch(self.text.path.name):
-            broken = f" ({len(self._broken_headers)} files there cannot be read, first {self._broken_headers[0]})"
+            unread = ""
+            if self._broken_headers:
+                unread = f" ({len(self._broken_headers)} files there cannot be read, first {self._broken_headers[0]})"
             self.complaints.error(
                 "missing image",
-                f"{self.text.where(row)}: no image {names[0]!r} lies below {self.folder.root}"
-                f"{broken if self._broken_headers else ''}: put it there or take the row out",
+                f"{self.text.where(row)}: no image {names[0]!r} lies below {self.folder.root}{unread}: put it there or "
+                "take the row out",
                 row=row.number,
             )
         return []
