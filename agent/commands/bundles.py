@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from firstread.agent.commands import lab_calibrate, lab_compare, lab_evaluate, lab_train, lab_tune
+from firstread.agent.commands import (
+    lab_calibrate,
+    lab_compare,
+    lab_evaluate,
+    lab_explain,
+    lab_import,
+    lab_train,
+    lab_tune,
+)
 from firstread.agent.commands.common import FAILED, ConfigOption, JsonOption, fail, print_json, settings_from
 
 app = typer.Typer(no_args_is_help=True, help="Model bundles: list, show, verify.")
@@ -114,3 +122,5 @@ app.command("compare")(lab_compare.compare)
 app.command("train")(lab_train.train)
 app.command("tune")(lab_tune.tune)
 app.command("calibrate")(lab_calibrate.calibrate)
+app.command("import")(lab_import.import_weights)
+app.command("explain")(lab_explain.explain)

@@ -59,13 +59,14 @@ _ALIASES: Mapping[str, str] = {
 }
 
 _FOREIGN = frozenset(
-    (
-        "enlargedcardiomediastinum lungopacity lunglesion pleuralother fracture supportdevices airspaceopacity "
-        "aorticenlargement calcification claviclefracture ribfracture ild otherlesion nodulemass noduleormass "
-        "massnodule tuberculosis copd lungtumor otherdiseases abnormal lungcavity lungcyst mediastinalshift "
-        "pleuralabnormality device tube catheter covid19 covid"
-    ).split()
-)
+    {
+        "abnormal", "airspaceopacity", "aorticenlargement", "calcification", "catheter", "claviclefracture", "copd",
+        "covid", "covid19", "device", "enlargedcardiomediastinum", "fracture", "ild", "lungcavity", "lungcyst",
+        "lunglesion", "lungopacity", "lungtumor", "massnodule", "mediastinalshift", "nodulemass", "noduleormass",
+        "otherdiseases", "otherlesion", "pleuralabnormality", "pleuralother", "ribfracture", "supportdevices",
+        "tube", "tuberculosis",
+    }
+)  # fmt: skip
 """Known names of other collections that are none of the product's labels, near as some are spelled."""
 
 DROPPED_MARKS = ("", "-", "_", "nan")

@@ -232,8 +232,8 @@ def _head(stored: Mapping[str, Tensor], backbone: set[str], prefix: str, feature
         inside = [name for name in matrices if name == f"{prefix}fc"]
         if not inside:
             raise DataError(
-                f"{source} holds {len(matrices)} linear layers ({', '.join(sorted(matrices)[:4])}): what stands between "
-                "them cannot be read from weights; export the network to ONNX and use --arch onnx"
+                f"{source} holds {len(matrices)} linear layers ({', '.join(sorted(matrices)[:4])}): what stands "
+                "between them cannot be read from weights; export the network to ONNX and use --arch onnx"
             )
         matrices = inside
     head = matrices[0]
