@@ -64,7 +64,9 @@ def grey_of_file(path: Path, longest_side: int | None = None) -> Grey:
     """
     if looks_like_dicom(path):
         try:
-            return read_radiograph(path, longest_side).pixels
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of values that break their VR
+                return read_radiograph(path, longest_side).pixels
         except UnreadableRadiograph as error:
             raise Undecodable(str(error)) from error
     values = stored_values(path)

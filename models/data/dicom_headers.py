@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+
+from pydicom.dataset import Dataset
 
 from firstread.models.data.person import OLDEST_YEARS, age_of, sex_of, view_of
 from firstread.models.eligibility import is_image_for_us
@@ -40,7 +43,12 @@ def facts_of(path: Path) -> HeaderFacts:
     Raises:
         UnreadableRadiograph: it is no DICOM, or cut short within the header.
     """
-    header = read_header(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values that break their VR are common, and some warnings quote them
+        return _facts(path, read_header(path))
+
+
+def _facts(path: Path, header: Dataset) -> HeaderFacts:
     issuer = text(header, "IssuerOfPatientID")
     patient = text(header, "PatientID")
     age = age_of(text(header, "PatientAge")) or None  # 000Y is somebody's default

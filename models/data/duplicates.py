@@ -48,10 +48,9 @@ def near_pairs(facts: Sequence[FilmFacts | None]) -> tuple[Near, ...]:
     if len(kept) < 2:
         return ()
     signs = np.unpackbits(np.stack([one.bits for one in kept]), axis=1).astype(np.float32) * 2 - 1
-    thumbs = np.stack([one.thumb for one in kept])
     found = []
     for row, column in _close(signs):
-        correlation = float(thumbs[row] @ thumbs[column])
+        correlation = float(kept[row].thumb.astype(np.float32) @ kept[column].thumb.astype(np.float32))
         if correlation >= NEAR_CORRELATION and kept[row].exact != kept[column].exact:
             found.append(Near(at[row], at[column], correlation))
     return tuple(sorted(found, key=lambda pair: -pair.correlation))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from firstread.models.header import integer, read_header
 
 HASH_SIDE = 16
 """A perceptual hash has 16 x 16 bits: of 64 too many chest films share all but a few."""
-THUMB_SIDE = 48
+THUMB_SIDE = 32
+"""Two kilobytes a film: a release of a hundred thousand is held in memory at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class FilmFacts:
     """One film that could be read.
 
     ``exact``: hash of size and greys, the same for the same film in another file. ``bits``: perceptual hash, uint8
-    [32] packed. ``thumb``: float32 [48 * 48], mean 0 and length 1, so that a product is a correlation.
+    [32] packed. ``thumb``: float16 [32 * 32], mean 0 and length 1, so that a product is a correlation.
     ``kind``: ``8-bit grey PNG``. ``nuisances``: see :func:`firstread.models.data.nuisance.measure`.
     """
 
@@ -37,7 +39,7 @@ class FilmFacts:
     kind: str
     exact: str
     bits: npt.NDArray[np.uint8]
-    thumb: npt.NDArray[np.float32]
+    thumb: npt.NDArray[np.float16]
     nuisances: Mapping[str, float]
 
 
@@ -78,7 +80,7 @@ def facts_of_film(path: Path) -> FilmFacts | Failed:
         kind=kind,
         exact=exact,
         bits=np.packbits(waves > np.median(waves)),
-        thumb=(thumb / length if length > 1e-6 else thumb).astype(np.float32),
+        thumb=(thumb / length if length > 1e-6 else thumb).astype(np.float16),
         nuisances=nuisances,
     )
 
@@ -90,7 +92,9 @@ def kind_of(path: Path) -> str:
         Undecodable: it cannot be read after all.
     """
     if looks_like_dicom(path):
-        return f"{integer(read_header(path), 'BitsStored') or 16}-bit DICOM"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that break their VR
+            return f"{integer(read_header(path), 'BitsStored') or 16}-bit DICOM"
     with Image.open(path) as opened:
         form, mode = opened.format or "image", opened.mode
     if mode in ("L", "LA", "1"):

@@ -104,7 +104,7 @@ class RowReader:
             if said.letters(name) not in self.ignored:
                 self.complaints.error(
                     "unknown label",
-                    f"{self.text.where(row)}: {name!r} is none of the 15 labels ({', '.join(LABELS)}): correct it, or "
+                    f"{self.text.where(row)}: {name[:120]!r} is none of the 15 labels ({', '.join(LABELS)}): correct it, or "
                     "say that it is to be ignored",
                     row=row.number,
                 )
@@ -129,7 +129,7 @@ class RowReader:
             if value is None:
                 self.complaints.error(
                     "unreadable mark",
-                    f"{self.text.where(row)}: {cell!r} in column {column!r} is neither 1, 0, -1, u nor empty: correct "
+                    f"{self.text.where(row)}: {cell[:120]!r} in column {column!r} is neither 1, 0, -1, u nor empty: correct "
                     "it",
                     row=row.number,
                 )

@@ -128,9 +128,9 @@ def _ages(films: Sequence[Film]) -> dict[str, Any]:
     return {
         "known": len(ages),
         "unknown": len(films) - len(ages),
-        "median": float(np.median(ages)) if len(ages) else None,
-        "low": float(ages.min()) if len(ages) else None,
-        "high": float(ages.max()) if len(ages) else None,
+        "median": round(float(np.median(ages)), 1) if len(ages) else None,
+        "low": round(float(ages.min()), 1) if len(ages) else None,
+        "high": round(float(ages.max()), 1) if len(ages) else None,
         "below_18": int((ages < 18).sum()),
         "decades": {f"{decade}": decades[decade] for decade in sorted(decades)},
     }
