@@ -104,8 +104,8 @@ class RowReader:
             if said.letters(name) not in self.ignored:
                 self.complaints.error(
                     "unknown label",
-                    f"{self.text.where(row)}: {name[:120]!r} is none of the 15 labels ({', '.join(LABELS)}): correct it, or "
-                    "say that it is to be ignored",
+                    f"{self.text.where(row)}: {name[:120]!r} is none of the 15 labels ({', '.join(LABELS)}): correct it, "
+                    "or say that it is to be ignored",
                     row=row.number,
                 )
         for name in named.twice:
@@ -129,8 +129,8 @@ class RowReader:
             if value is None:
                 self.complaints.error(
                     "unreadable mark",
-                    f"{self.text.where(row)}: {cell[:120]!r} in column {column!r} is neither 1, 0, -1, u nor empty: correct "
-                    "it",
+                    f"{self.text.where(row)}: {cell[:120]!r} in column {column!r} is neither 1, 0, -1, u nor empty: "
+                    "correct it",
                     row=row.number,
                 )
             elif cell:
