@@ -104,8 +104,8 @@ class RowReader:
             if said.letters(name) not in self.ignored:
                 self.complaints.error(
                     "unknown label",
-                    f"{self.text.where(row)}: {name[:120]!r} is none of the 15 labels ({', '.join(LABELS)}): correct it, "
-                    "or say that it is to be ignored",
+                    f"{self.text.where(row)}: {name[:120]!r} is none of the 15 labels ({', '.join(LABELS)}): correct "
+                    "it, or say that it is to be ignored",
                     row=row.number,
                 )
         for name in named.twice:

@@ -236,8 +236,8 @@ class _Reading:
                 unread = f" ({len(self._broken_headers)} files there cannot be read, first {self._broken_headers[0]})"
             self.complaints.error(
                 "missing image",
-                f"{self.text.where(row)}: no image {names[0][:120]!r} lies below {self.folder.root}{unread}: put it there "
-                "or take the row out",
+                f"{self.text.where(row)}: no image {names[0][:120]!r} lies below {self.folder.root}{unread}: put it "
+                "there or take the row out",
                 row=row.number,
             )
         return []
