@@ -30,6 +30,10 @@ def resize(
     """
     rows, columns = size
     left, top, right, bottom = box or (0.0, 0.0, float(film.shape[1]), float(film.shape[0]))
+    if box is not None and resample != "box" and all(float(corner).is_integer() for corner in box):
+        # Cut first, as their crop does: Pillow's own box lets wide filters see the pixels beyond it.
+        film = film[int(top) : int(bottom), int(left) : int(right)]
+        left, top, right, bottom = 0.0, 0.0, right - left, bottom - top
     if eight_bit:
         film = np.round(np.clip(film, 0, 1) * np.float32(255)).astype(np.float32)
     if resample == "gaussian":
