@@ -51,9 +51,11 @@ class ScriptEngine(EagerEngine):
         example = [torch.zeros(1, bundle.input_size, bundle.input_size)]
         if bundle.architecture.metadata:
             example.append(torch.zeros(1, encoded_length(bundle.architecture.metadata)))
-        network = self._network if bundle.architecture.has_maps else _LogitsOnly(self._network)
+        network = self._network if bundle.architecture.has_maps else _LogitsOnly(self._network).eval()
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
+            # The number of cells becomes a constant of the trace: rightly, since the square's size is one.
+            warnings.filterwarnings("ignore", category=Warning, message="Converting a tensor")
             traced = torch.jit.trace(network, tuple(example), check_trace=False)  # type: ignore[no-untyped-call]
             self._network = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,8 @@ def tiny_draft(
     **network: Any,
 ) -> BundleDraft:
     """What :func:`make_tiny_bundle` writes."""
-    architecture = Architecture(outputs=len(labels), **{**NARROW, **network})
-    if architecture.head == "dense":
-        architecture = replace(architecture, input_size=input_size)
+    size = {"input_size": input_size} if network.get("head") == "dense" else {}
+    architecture = Architecture(outputs=len(labels), **{**NARROW, **network, **size})
     softmax = architecture.output == "softmax"
     platt = Calibration("platt", (1.5,) * len(labels), (0.1,) * len(labels))
     rng = np.random.default_rng(seed)
