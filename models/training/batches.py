@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -18,6 +19,7 @@ from firstread.models.findings import LABELS
 from firstread.models.metadata import encode
 from firstread.models.prediction import Box
 from firstread.models.preprocess import Preprocessing, place, prepare
+from firstread.models.resize import FloatImage
 from firstread.models.training.augment import vary
 from firstread.models.training.entries import Entry
 from firstread.models.training.recipe import AUXILIARY_WEIGHT, Recipe, Stage
@@ -69,6 +71,8 @@ class Sight(Dataset[dict[str, npt.NDArray[np.float32]]]):
         self.preprocessing = stage_preprocessing(recipe, stage)
         self.stride = recipe.architecture(len(LABELS), stage).stride
         self.side = -(-self.preprocessing.input_size // self.stride)
+        augmentations = (recipe.augmentation, recipe.augmentation_phantoms)
+        self._for_films, self._for_phantoms = (replace(a, blur_px=a.blur_px / stage.reduce) for a in augmentations)
 
     def __getitem__(self, entry: Entry) -> dict[str, npt.NDArray[np.float32]]:
         """One varied film with all that is to be learned from it."""
@@ -76,15 +80,15 @@ class Sight(Dataset[dict[str, npt.NDArray[np.float32]]]):
         rng = np.random.default_rng(
             [recipe.seed, entry.epoch, entry.film, *([] if entry.label is None else [entry.label])]
         )
-        augmentation = recipe.augmentation_phantoms if film.phantom else recipe.augmentation
-        varied = vary(self.films.image(entry.film), rng, augmentation)
+        augmentation = self._for_phantoms if film.phantom else self._for_films
+        varied = vary(self._image(entry.film), rng, augmentation)
         placement = place(varied.image, self.preprocessing)
         targets, weights = self._targets(film, entry.label)
         cells = np.zeros((len(LABELS), self.side, self.side), np.float32)
         if self.stage.pointing > 0:
             for label, box in film.boxes.items():
                 for each in (box, *film.more_boxes.get(label, ())):
-                    square = placement.to_square(varied.follow(each))
+                    square = placement.to_square(varied.follow(self._reduced(each)))
                     column = LABELS.index(label)
                     cells[column] = np.maximum(cells[column], covered(square, self.side, self.stride))
         known = known_of(film)
@@ -102,6 +106,16 @@ class Sight(Dataset[dict[str, npt.NDArray[np.float32]]]):
     def batch(self, entries: Sequence[Entry]) -> Batch:
         """Several, stacked."""
         return stacked([self[entry] for entry in entries])
+
+    def _image(self, index: int) -> FloatImage:
+        if self.stage.reduce == 1:
+            return self.films.image(index)
+        small = Image.fromarray(np.asarray(self.films.pixels[index])).reduce(self.stage.reduce)
+        return np.asarray(small, np.float32) / np.float32(255)
+
+    def _reduced(self, box: Box) -> Box:
+        factor = self.stage.reduce
+        return Box(box.left / factor, box.top / factor, box.right / factor, box.bottom / factor)
 
     def _targets(self, film: Film, label: int | None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         smoothing = 0.0 if film.phantom else self.stage.smoothing

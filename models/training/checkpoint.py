@@ -64,7 +64,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
         partial.unlink(missing_ok=True)
         kept = "the one before is kept" if path.exists() else "nothing was left behind"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n")[0]
+        reason = error.strerror or str(error) if isinstance(error, OSError) else "the disk did not take all of it"
         raise DataError(
             f"{path} could not be written ({reason}): make room and run the same command again; {kept}"
         ) from error

@@ -44,6 +44,8 @@ class Stage:
     again, ``constant`` keeps it. ``smoothing``: label smoothing on real films, whose labels are noisy; phantoms are
     known. ``average``: decay of the moving average of the weights, which is what the stage hands on; 0 for none.
     ``input_size``: another square than the bundle's, smaller and so faster, for a stage that is not the last.
+    ``reduce``: films are shrunk by this whole factor before they are varied (blur with them), for a stage whose squares
+    are much smaller than the stored films: a quarter of the work with 2.
     ``dilate_last``: another resolution of the last stage of the network than the bundle's, likewise.
     ``pointing``: weight of the demand that a map's peak lie in its lesion's box, where a box is known.
     ``trains``: ``all``, or from which part upwards: ``layer2``, ``layer3``, ``layer4`` or ``head`` alone; what lies
@@ -61,6 +63,7 @@ class Stage:
     smoothing: float = 0.05
     average: float = 0.99
     input_size: int | None = None
+    reduce: int = 1
     dilate_last: bool | None = None
     pointing: float = 0.0
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
@@ -86,6 +89,7 @@ class Stage:
             ("pointing", 0, 100),
             ("backbone_rate", 0, 10),
             ("phantoms_per_epoch", 0, 10_000_000),
+            ("reduce", 1, 16),
         )
         _check_ranges(self, ranges, f"stage {self.name}: ")
         if self.input_size is not None and not 32 <= self.input_size <= 1024:
@@ -172,6 +176,11 @@ class Recipe:
             raise ValueError("two stages have the same name")
         if self.stages[-1].input_size not in (None, self.preprocessing.input_size):
             raise ValueError("the last stage must train at preprocessing.input_size, the square that the bundle serves")
+        for stage in self.stages:
+            size = stage.input_size or self.preprocessing.input_size
+            if stage.reduce > 1 and self.store_side // stage.reduce < size:
+                reduced = f"{self.store_side} px reduced by {stage.reduce}"
+                raise ValueError(f"stage {stage.name}: films of {reduced} are smaller than its squares of {size} px")
         if self.stages[-1].dilate_last not in (None, self.dilate_last):
             raise ValueError("the last stage must train the network that the bundle serves: leave its dilate_last out")
         if any(stage.patience for stage in self.stages) and self.validation == 0:

@@ -205,6 +205,19 @@ def test_a_worker_that_is_killed_is_a_sentence() -> None:
         list(made_ahead(Killed(made, made.stages[0], films), course(made, made.stages[0], films.films, 0, 1), 1))
 
 
+def test_a_reduced_film_is_seen_as_the_whole_one_and_its_boxes_stay_where_they_are() -> None:
+    films = discs(4, 0)
+    whole, half = (
+        Sight(made, made.stages[0], films)[Entry(1, 0)]
+        for made in (recipe(stage(pointing=0.1, reduce=n), augmentation_phantoms=still()) for n in (1, 2))
+    )
+    np.testing.assert_array_equal(whole["cells"], half["cells"])
+    assert whole["cells"].any()
+    assert np.corrcoef(whole["squares"].ravel(), half["squares"].ravel())[0, 1] > 0.99
+    with pytest.raises(ValueError, match="smaller than its squares"):
+        recipe(stage(reduce=3))
+
+
 def test_auxiliary_targets_follow_the_labels_and_are_unknown_where_nobody_said() -> None:
     films = (film("a", "p", target_of("Mass"), sex="M", age=40.0), film("b", "p"), *discs(1, 0).films)
     made = recipe(stage(films="all"), auxiliary=("sex", "age"), augmentation=still())
