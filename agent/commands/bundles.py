@@ -9,6 +9,7 @@ import typer
 
 from firstread.agent.commands import (
     lab_calibrate,
+    lab_card,
     lab_compare,
     lab_evaluate,
     lab_explain,
@@ -124,3 +125,4 @@ app.command("tune")(lab_tune.tune)
 app.command("calibrate")(lab_calibrate.calibrate)
 app.command("import")(lab_import.import_weights)
 app.command("explain")(lab_explain.explain)
+app.command("card")(lab_card.card)

@@ -82,12 +82,36 @@ def calibrate(
     """
     if method not in METHODS:
         raise ValueError(f"calibration method {method!r} is unknown: use {', '.join(METHODS)}")
-    rows = np.zeros_like(scored.known)
-    for column, label in enumerate(labels):
-        rows[:, column] = scored.known[:, column] & (scored.phantom if label in on_phantoms else ~scored.phantom)
+    rows = _answering(scored, labels, on_phantoms)
     fitted = fit_labels(method, scored.logits, scored.target, rows)
     lines = [fitted.get(column, (1.0, 0.0)) for column in range(len(labels))]
     return Calibration("platt", tuple(slope for slope, _ in lines), tuple(offset for _, offset in lines))
+
+
+def fitted_on(
+    scored: Scored, labels: Sequence[str], on_phantoms: frozenset[str] = frozenset()
+) -> dict[str, dict[str, float | int | str]]:
+    """What :func:`calibrate` fitted each label on, for the bundle's provenance under ``calibration``.
+
+    ``prevalence``: without it nobody could move the probabilities to another prevalence later. Labels with too few
+    films, which keep their raw sigmoid, are absent.
+    """
+    rows = _answering(scored, labels, on_phantoms)
+    found: dict[str, dict[str, float | int | str]] = {}
+    for column, label in enumerate(labels):
+        films, positives = int(rows[:, column].sum()), int((rows & scored.target)[:, column].sum())
+        if min(positives, films - positives) >= FEWEST:
+            kind = "phantoms" if label in on_phantoms else "films"
+            found[label] = {"prevalence": positives / films, "films": films, "positives": positives, "on": kind}
+    return found
+
+
+def _answering(scored: Scored, labels: Sequence[str], on_phantoms: frozenset[str]) -> Flags:
+    """Which films can answer which label [N, L]."""
+    rows = np.zeros_like(scored.known)
+    for column, label in enumerate(labels):
+        rows[:, column] = scored.known[:, column] & (scored.phantom if label in on_phantoms else ~scored.phantom)
+    return rows
 
 
 def fit_labels(method: str, log_odds: Numbers, target: Flags, rows: Flags, fewest: int = FEWEST) -> dict[int, Line]:

@@ -17,6 +17,7 @@ from firstread.models.calibration.fitting import (
     calibrate,
     chosen_methods,
     fit_labels,
+    fitted_on,
     platt,
     probabilities,
     temperature,
@@ -93,6 +94,9 @@ def test_a_training_calibrates_drawn_lesions_on_phantoms_and_the_rest_on_films()
     assert found.method == "platt"
     assert found.slope == pytest.approx((0.5, 2.0, 1.0), abs=0.15)
     assert found.offset == pytest.approx((0.0, 1.0, 0.0), abs=0.15)
+    recorded = fitted_on(scored, ["Pneumonia", "Mass", "Hernia"], frozenset({"Mass"}))
+    assert set(recorded) == {"Pneumonia", "Mass"}
+    assert recorded["Mass"]["prevalence"] == pytest.approx(present[is_phantom].mean())
     assert probabilities(scored.logits[:1], found)[0, 2] == pytest.approx(expit(log_odds[0]))
 
 

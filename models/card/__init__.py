@@ -1,0 +1,7 @@
+"""The card of a bundle: written by the tools, from what they measured."""
+
+from firstread.models.card.description import Description, description_of
+from firstread.models.card.training import training_summary
+from firstread.models.card.writing import write_card
+
+__all__ = ["Description", "description_of", "training_summary", "write_card"]
