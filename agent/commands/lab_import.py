@@ -60,6 +60,9 @@ def import_weights(
     graph_output: Annotated[
         str, typer.Option("--graph-output", help="Which output of an ONNX file, where it has several.")
     ] = "",
+    graph_gives: Annotated[
+        str, typer.Option("--graph-gives", help="logits or probabilities, where an ONNX file does not tell.")
+    ] = "",
     note: Annotated[str, typer.Option("--note", help="A sentence for the card, say where the weights come from.")] = "",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -94,6 +97,7 @@ def import_weights(
                 thresholds=thresholds,
                 precision=precision,
                 graph_output=graph_output,
+                graph_gives=graph_gives,
                 note=note,
                 device=device,
                 threads=threads,

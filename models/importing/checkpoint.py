@@ -28,6 +28,7 @@ LARGEST_BYTES = 2_000_000_000
 
 LARGEST_PICKLE_BYTES = 50_000_000
 MOST_TENSORS = 20_000
+LONGEST_NAME = 300
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl")
 
@@ -81,6 +82,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise DataError(
             f"{path}: the ending {path.suffix!r} is unknown: .safetensors, .pt, .pth, .ckpt or .onnx is read"
         )
+    odd = next((name for name in found if not name.isprintable() or len(name) > LONGEST_NAME), None)
+    if odd is not None:
+        raise DataError(f"{path} names a tensor {odd[:60]!r}: no network does; this file is not to be trusted")
     if len(found) > MOST_TENSORS:
         raise DataError(f"{path} holds {len(found)} tensors, more than any network that this product builds")
     return found
@@ -172,7 +176,7 @@ def _standing_in(names: set[str]) -> AbstractContextManager[Any]:
 
 
 def _refusal(path: Path, names: list[str]) -> str:
-    wanted = ", ".join(names[:3]) or "something that is no tensor"
+    wanted = ", ".join(_shown(name) for name in names[:3]) or "something that is no tensor"
     first = names[0].split(".")[0] if names else ""
     if first in ("torch", "torchvision", "timm", "torchxrayvision", "__main__", "models", "model"):
         return (
@@ -212,10 +216,17 @@ def _weights_in(stored: Any, path: Path) -> dict[str, Tensor]:
         else:
             break
     kind = "a bare tensor" if isinstance(stored, Tensor) else f"a {type(stored).__name__}"
-    keys = f" with the keys {', '.join(map(str, list(stored)[:6]))}" if isinstance(stored, Mapping) and stored else ""
+    keys = (
+        f" with the keys {', '.join(map(_shown, list(stored)[:6]))}" if isinstance(stored, Mapping) and stored else ""
+    )
     raise DataError(
         f"{path} holds {kind}{keys}, and no weights by name in it: save the state dict, or put it under 'state_dict'"
     )
+
+
+def _shown(name: object) -> str:
+    """A name out of a foreign file, fit for a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(name)[:100])
 
 
 def _first_line(error: BaseException) -> str:

@@ -90,6 +90,8 @@ def _layout(given: Any, path: Path) -> tuple[int, int | None]:
             f"{path}: its input {given.name!r} is {given.type} of {said}: films are given as float32 N x C x S x S; "
             "export it in that layout"
         )
+    if isinstance(shape[0], int) and shape[0] > 1:
+        raise DataError(f"{path} takes {shape[0]} films at a time: export it with a free batch size, or with 1")
     channels, rows, columns = shape[1:]
     if channels not in (1, 3):
         hint = " (channels last?)" if columns in (1, 3) else ""

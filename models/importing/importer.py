@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from firstread.models.architecture import Architecture, Graph
+from firstread.models.architecture import GIVES, Architecture, Graph
 from firstread.models.bundle import Bundle, BundleError, Calibration
 from firstread.models.bundle_writer import BundleDraft, default_canaries, write_bundle
 from firstread.models.data.film import DataError
@@ -46,7 +46,8 @@ class Request:
     """What is to be imported and what the user says of it; empty and None leave a choice to the file and its library.
 
     ``labels``: a list with commas, a file, or the name of a collection, in the order of the outputs. ``output``:
-    ``sigmoid`` or ``softmax``. ``thresholds``: a file of operating points. ``graph_output``: for ONNX files.
+    ``sigmoid`` or ``softmax``. ``thresholds``: a file of operating points. ``graph_output``: for ONNX files,
+    with ``graph_gives`` (``logits`` or ``probabilities``) where the graph does not tell.
     ``precision``: ``float32`` keeps every bit; ``float16`` halves the bundle and changes answers a little.
     """
 
@@ -61,6 +62,7 @@ class Request:
     thresholds: Path | None = None
     precision: str = "float32"
     graph_output: str = ""
+    graph_gives: str = ""
     note: str = ""
     device: str = "auto"
     threads: int | None = None
@@ -100,6 +102,7 @@ class _Material:
     stored_points: tuple[float, ...]
     read: Mapping[str, object]
     remarks: tuple[str, ...]
+    sure: bool = True
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -266,6 +269,11 @@ def _graph_material(request: Request) -> _Material:
         raise DataError(
             f"--output is {request.output}, the graph ends in a {graph.end} of its own: leave the option out"
         )
+    gives = request.graph_gives or ("probabilities" if graph.end else "logits")
+    if gives not in GIVES:
+        raise DataError(f"--graph-gives {gives} is unknown: use {' or '.join(GIVES)}")
+    if graph.end and gives == "logits":
+        raise DataError(f"the graph ends in a {graph.end}: it gives probabilities; leave --graph-gives out")
     columns = tuple(column for column, label in enumerate(labels) if label is not None)
     mean, std = normalisation_of(origin, request.wanted, graph.channels)
     remarks = [] if request.arch == ONNX else ["Taken for an ONNX file, by its name."]
@@ -282,7 +290,7 @@ def _graph_material(request: Request) -> _Material:
             std=std,
             input_channels=graph.channels,
             output=graph.end or request.output or "sigmoid",
-            graph=Graph(graph.input, graph.output, columns, gives="probabilities" if graph.end else "logits"),
+            graph=Graph(graph.input, graph.output, columns, gives=gives),
         ),
         preprocessing=preprocessing_of(origin, request.wanted, graph.size),
         tensors=None,
@@ -290,6 +298,7 @@ def _graph_material(request: Request) -> _Material:
         stored_points=(),
         read={"graph_input": graph.input, "graph_output": graph.output},
         remarks=tuple(remarks),
+        sure=bool(request.graph_gives or graph.end),
     )
 
 
@@ -317,7 +326,7 @@ def _original_answers(material: _Material, squares: np.ndarray) -> tuple[np.ndar
         assert material.tensors is not None
         answers = network_answers(architecture, material.tensors, squares)
     else:
-        answers = graph_answers(material.graph, architecture, squares)
+        answers = graph_answers(material.graph, architecture, squares, sure=material.sure)
     if not np.isfinite(answers).all():
         raise DataError("the network answers with values that are not numbers: the weights are broken")
     if float(np.ptp(answers, axis=0).max()) < 1e-4:

@@ -121,14 +121,15 @@ def preprocessing_of(origin: Origin, wanted: Wanted, fixed_size: int | None = No
     Raises:
         DataError: sizes or names that cannot be meant.
     """
-    size = wanted.input_size or fixed_size or origin.input_size
-    if not size:
+    size = (fixed_size or origin.input_size) if wanted.input_size is None else wanted.input_size
+    if wanted.input_size is None and not size:
         raise DataError("the graph takes squares of any size: give the one that it was trained on with --input-size")
     if fixed_size and size != fixed_size:
         raise DataError(f"--input-size is {size}, the graph takes {fixed_size}: leave the option out")
     fit = wanted.fit or origin.fit
-    resize_to = wanted.resize_to or (origin.resize_to(size) if fit == "resize_then_crop" else 0)
-    if wanted.resize_to and fit != "resize_then_crop":
+    usual = origin.resize_to(size) if fit == "resize_then_crop" else 0
+    resize_to = usual if wanted.resize_to is None else wanted.resize_to
+    if wanted.resize_to is not None and fit != "resize_then_crop":
         raise DataError(f"--resize-to goes with --fit resize_then_crop, not with {fit}: leave one of them out")
     try:
         return Preprocessing(

@@ -50,8 +50,8 @@ def network_answers(architecture: Architecture, tensors: Mapping[str, Tensor], s
     return np.asarray(chances.numpy(), np.float64)
 
 
-def graph_answers(graph: GraphFile, architecture: Architecture, squares: Squares) -> Answers:
-    """Probabilities [N, L] of the ONNX file itself, fed by hand.
+def graph_answers(graph: GraphFile, architecture: Architecture, squares: Squares, *, sure: bool) -> Answers:
+    """Probabilities [N, L] of the ONNX file itself, fed by hand. ``sure``: the user says what its numbers are.
 
     Raises:
         DataError: its numbers are not what they must be.
@@ -71,11 +71,13 @@ def graph_answers(graph: GraphFile, architecture: Architecture, squares: Squares
             f"the graph answers {found.shape[1]} numbers, {max(columns) + 1} labels were given: name each output"
         )
     if architecture.graph.gives == "probabilities":
+        if found[:, columns].min() < 0 or found[:, columns].max() > 1:
+            raise DataError("the numbers that the graph gives reach beyond 0 and 1: use --graph-gives logits")
         return found[:, columns]
-    if found.min() >= 0 and found.max() <= 1:
+    if not sure and found.min() >= 0 and found.max() <= 1:
         raise DataError(
-            "all the numbers that the graph gives lie between 0 and 1: they are probabilities already, made in a way "
-            "that cannot be recognised; export it so that it ends in its logits, in a Sigmoid or in a Softmax"
+            "all the numbers that the graph gives lie between 0 and 1, as probabilities do, and it ends in no sigmoid "
+            "or softmax that could be recognised: say which with --graph-gives probabilities (or logits)"
         )
     if architecture.output == "softmax":
         powers = np.exp(found - found.max(axis=1, keepdims=True))
@@ -101,9 +103,9 @@ def compare(
     """
     try:
         engine = open_engine(bundle, device, threads=threads)
-    except EngineError as error:
+        found = engine.run(squares).probabilities.astype(np.float64)
+    except (EngineError, ValueError) as error:
         raise BundleError(f"the imported network cannot be served here, and was removed: {error}") from error
-    found = engine.run(squares).probabilities.astype(np.float64)
     difference = np.abs(found - expected)
     row, column = np.unravel_index(int(difference.argmax()), difference.shape)
     worst = float(difference[row, column])

@@ -190,3 +190,14 @@ def test_a_file_without_weights_says_what_it_holds(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "w.pt")
     with pytest.raises(DataError, match="a bare tensor"):
         read_tensors(tmp_path / "w.pt")
+
+
+def test_names_that_would_drive_a_terminal_are_not_printed(tmp_path: Path) -> None:
+    torch.save({"conv1\x1b[2J.weight": torch.zeros(2)}, tmp_path / "w.pt")
+    with pytest.raises(DataError, match="not to be trusted") as refused:
+        read_tensors(tmp_path / "w.pt")
+    assert str(refused.value).isprintable()
+    torch.save({"epoch\x1b[2J": 3}, tmp_path / "w.pt")
+    with pytest.raises(DataError, match="no weights by name") as refused:
+        read_tensors(tmp_path / "w.pt")
+    assert str(refused.value).isprintable()
