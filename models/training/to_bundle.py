@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -15,12 +16,13 @@ import numpy.typing as npt
 import torch
 
 from firstread.models.bundle import Bundle, Calibration
-from firstread.models.bundle_writer import BundleDraft, stored_weights, write_bundle
+from firstread.models.bundle_writer import BundleDraft, default_canaries, stored_weights, write_bundle
 from firstread.models.calibration import Scored, calibrate, operating_points, probabilities
+from firstread.models.card import Description, training_summary, write_card
+from firstread.models.card.training import FILE as SUMMARY
 from firstread.models.data.film import FilmSet
 from firstread.models.findings import LABELS
 from firstread.models.network import load_state
-from firstread.models.training.card import figures_table, measure, write_card
 from firstread.models.training.course import Outcome
 from firstread.models.training.phantom_films import draw_phantoms
 from firstread.models.training.recipe import Recipe
@@ -60,26 +62,45 @@ def bundle_of(
     scored, calibration, probability = _calibrated(recipe, outcome, kept, shown)
     every = operating_points(outcome.scored, _spread(probability, kept), LABELS)
     thresholds = {label: every[label] for label in labels}
-    films = tuple(replace(film, target=film.target[kept], known=film.known[kept]) for film in outcome.films)
-    learned = tuple(replace(film, target=film.target[kept], known=film.known[kept]) for film in outcome.learned)
-    figures = measure(labels, experimental, thresholds, films, scored, probability)
     architecture = replace(recipe.architecture(len(LABELS)), outputs=len(labels))
-    weights = without_rows(outcome.weights, architecture, kept)
     halving = _cost_of_halving(recipe, outcome, kept, calibration)
     untaught = [label for label in LABELS if label not in labels]
     said = [*notes, *([f"Not assessed, since no film taught it: {', '.join(untaught)}."] if untaught else [])]
-    card = write_card(
-        title=f"{name} {version}",
-        figures=figures,
-        learned=learned,
-        films=films,
-        scored=scored,
-        calibration=calibration,
+    now, canaries = datetime.now(UTC), default_canaries()
+    summary = training_summary(
         labels=labels,
+        experimental=experimental,
+        thresholds=thresholds,
+        films=outcome.films,
+        scored=scored,
+        probability=probability,
+        learned=outcome.learned,
+        phantoms=recipe.phantoms,
         method=outcome.method,
-        recipe=recipe.text,
+        recipe=recipe.name,
+        recipe_toml=recipe.text,
+        seed=recipe.seed,
         halving=halving,
+        software=_software(),
         notes=[*said, *(f"Metadata as inputs: {one}." for one in outcome.added)],
+        now=now,
+    )
+    table = {
+        **provenance(recipe, outcome, now),
+        "trained_on": trained_on,
+        "float16_worst_change": float(f"{halving:.2e}"),
+    }
+    about = Description(
+        name=name,
+        version=version,
+        labels=labels,
+        experimental=experimental,
+        thresholds=thresholds,
+        architecture=architecture,
+        preprocessing=recipe.preprocessing,
+        calibration=calibration,
+        provenance=table,
+        canaries=len(canaries),
     )
     draft = BundleDraft(
         name=name,
@@ -90,14 +111,11 @@ def bundle_of(
         architecture=architecture,
         preprocessing=recipe.preprocessing,
         calibration=calibration,
-        weights=weights,
-        card=card,
-        provenance={
-            **provenance(recipe, outcome),
-            "trained_on": trained_on,
-            "float16_worst_change": float(f"{halving:.2e}"),
-            "figures": figures_table(figures),
-        },
+        weights=without_rows(outcome.weights, architecture, kept),
+        canaries=canaries,
+        card=write_card(about, training=summary),
+        provenance=table,
+        extra_files={SUMMARY: json.dumps(summary, indent=1, ensure_ascii=False).encode()},
     )
     return write_bundle(draft, folder)
 
@@ -115,10 +133,10 @@ def evidence(recipe: Recipe, outcome: Outcome) -> tuple[str, ...]:
     return tuple(found)
 
 
-def provenance(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
+def provenance(recipe: Recipe, outcome: Outcome, now: datetime) -> dict[str, Any]:
     """How the bundle came to be, for ``bundle.toml``."""
     told: dict[str, Any] = {
-        "made": datetime.now(UTC).date().isoformat(),
+        "made": now.date().isoformat(),
         "recipe": recipe.name,
         "recipe_toml": recipe.text,
         "seed": recipe.seed,
@@ -126,14 +144,16 @@ def provenance(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
         "real_patients": len({film.patient for film in outcome.learned}),
         "phantoms": recipe.phantoms,
         "judged_by": outcome.method,
-        "software": {
-            "python": platform.python_version(),
-            **{library: metadata.version(library) for library in ("torch", "torchvision", "numpy", "pillow", "scipy")},
-        },
+        "software": _software(),
     }
     if outcome.added:
         told["metadata_adds"] = {one.label: _numbers(one) for one in outcome.added}
     return told
+
+
+def _software() -> dict[str, str]:
+    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
+    return {"python": platform.python_version(), **{library: metadata.version(library) for library in libraries}}
 
 
 def _calibrated(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -73,6 +74,9 @@ def test_every_recipe_runs_from_nihs_release_to_a_bundle(nih: Path, tmp_path: Pa
     assert bundle.provenance["recipe"] == recipe
     assert "stage.0.epochs=1" in bundle.provenance["recipe_toml"]
     assert "NIH's own test list" in bundle.provenance["judged_by"]
+    told = json.loads((tmp_path / "bundle" / "training.json").read_text(encoding="utf-8"))
+    assert (told["learned"]["films"], told["judged"]["films"]) == (bundle.provenance["real_films"], 10)
+    assert "stage.0.epochs=1" in bundle.card
     assert not list(tmp_path.rglob("*.pt")), "checkpoints of what has ended are gone"
     code, said = run(*arguments(nih, recipe, tmp_path, changes=ONE_EPOCH[recipe]))
     assert code == 1
