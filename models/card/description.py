@@ -8,7 +8,11 @@ from typing import Any
 
 from firstread.models.architecture import Architecture
 from firstread.models.bundle import Bundle, Calibration
+from firstread.models.bundle_writer import BundleDraft
 from firstread.models.preprocess import Preprocessing
+
+DEFAULT_CANARIES = 4
+"""What ``write_bundle`` draws for a draft without any."""
 
 
 @dataclass(frozen=True)
@@ -45,4 +49,20 @@ def description_of(bundle: Bundle, version: str | None = None, name: str | None 
         provenance=bundle.provenance,
         canaries=len(bundle.canaries),
         weights_sha256=bundle.weights_sha256,
+    )
+
+
+def description_of_draft(draft: BundleDraft) -> Description:
+    """The description of a bundle that is still to be written; its weights have no hash yet."""
+    return Description(
+        name=draft.name,
+        version=draft.version,
+        labels=draft.labels,
+        experimental=tuple(label for label in draft.labels if label in draft.experimental),
+        thresholds=draft.thresholds,
+        architecture=draft.architecture,
+        preprocessing=draft.preprocessing,
+        calibration=draft.calibration,
+        provenance=draft.provenance,
+        canaries=len(draft.canaries) or DEFAULT_CANARIES,
     )

@@ -26,6 +26,7 @@ Schema ``firstread.training/1``; it is kept in the bundle as ``training.json``. 
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -136,6 +137,11 @@ def training_summary(
     return plain
 
 
+def in_bundle(summary: Mapping[str, Any]) -> dict[str, bytes]:
+    """The summary as a file of the bundle (``BundleDraft.extra_files``), where later cards find it."""
+    return {FILE: (json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()}
+
+
 def summary_of_provenance(bundle: Bundle) -> dict[str, Any] | None:
     """The summary that older bundles tell by their provenance alone; None where it has no figures."""
     told = bundle.provenance
@@ -233,6 +239,3 @@ def _learned(films: Sequence[Film], labels: Sequence[str]) -> dict[str, Any]:
             "known": len(ages),
         },
     }
-
-
-__all__ = ["FILE", "NIH", "OPERATING", "SCHEMA", "summary_of_provenance", "training_summary"]

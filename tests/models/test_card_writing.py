@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from firstread.models.bundle import Bundle, load_bundle, reference_bundle
+from firstread.models.bundle_writer import default_canaries, write_bundle
 from firstread.models.calibration import Scored
-from firstread.models.card import description_of, training_summary, write_card
+from firstread.models.card import description_of, description_of_draft, in_bundle, training_summary, write_card
 from firstread.models.card.markdown import figure, number, percent, plain, share, table
+from firstread.models.card.run import card_of, read_sources
 from firstread.models.card.training import summary_of_provenance
 from firstread.models.data.film import Film
 from firstread.models.evaluation.as_json import Source, as_json
@@ -22,7 +24,7 @@ from firstread.models.evaluation.measure import evaluate
 from firstread.models.explanation.measure import LIMITS
 from firstread.models.findings import LABELS
 from tests.models.evaluation_films import film_of, scores_of
-from tests.models.tiny import make_tiny_bundle
+from tests.models.tiny import make_tiny_bundle, tiny_draft
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -253,6 +255,22 @@ def test_a_summary_counts_what_was_learned_and_judges_real_films_apart_from_phan
     assert told["labels"]["Hernia"]["auroc"] is None
     assert "0 with it and 80 without" in told["labels"]["Hernia"]["reason"]
     assert json.loads(json.dumps(told, allow_nan=False)) == told
+
+
+def test_a_fresh_bundle_carries_its_summary_and_the_next_card_finds_it(tmp_path: Path) -> None:
+    draft = tiny_draft()
+    told = summary()
+    card = write_card(description_of_draft(draft), training=told)
+    says_nothing_senseless(card)
+    made = write_bundle(replace(draft, card=card, extra_files=in_bundle(told)), tmp_path / "fresh")
+    assert len(made.canaries) == description_of_draft(draft).canaries == 3
+    sources = read_sources(made, {})
+    assert sources.found["training"] == told
+    assert made.weights_sha256 in card_of(made, sources)
+
+
+def test_a_draft_without_canaries_is_told_with_those_it_will_get() -> None:
+    assert description_of_draft(replace(tiny_draft(), canaries=())).canaries == len(default_canaries(64))
 
 
 def test_films_of_nih_are_told_by_their_names() -> None:
