@@ -31,7 +31,8 @@ def list_bundles(config: ConfigOption = None, as_json: JsonOption = False) -> No
     from firstread.models.bundle import BundleError, load_bundle, reference_bundle
 
     chosen = settings_from(config).analysis.bundle
-    folders = sorted(path for path in reference_bundle().parent.iterdir() if (path / "bundle.toml").is_file())
+    # Hidden folders are bundles being written.
+    folders = sorted(path.parent for path in reference_bundle().parent.glob("[!.]*/bundle.toml"))
     in_force = bundle_folder(chosen)
     found = []
     for folder in [*folders, *([] if in_force in folders else [in_force])]:
