@@ -196,12 +196,12 @@ def _build(draft: BundleDraft, building: Path, folder: Path) -> None:
     draft = _completed(draft)
     _write_weights(draft, building)
     (building / "card.md").write_text(draft.card, encoding="utf-8")
+    for number, film in enumerate(draft.canaries, start=1):
+        Image.fromarray(np.asarray(film, np.uint8)).save(building / f"canary_{number}.png", optimize=True)
     for name, content in draft.extra_files.items():
         if Path(name).name != name or name.startswith(".") or (building / name).exists() or name in _RESERVED:
             raise BundleError(f"{name!r} cannot be an extra file: a plain name that the bundle does not use is needed")
         (building / name).write_bytes(content)
-    for number, film in enumerate(draft.canaries, start=1):
-        Image.fromarray(np.asarray(film, np.uint8)).save(building / f"canary_{number}.png", optimize=True)
     _describe(building, draft, np.zeros((len(draft.canaries), len(draft.labels))))
     unanswered = _examined(building, folder)
     answers = _answers(unanswered)

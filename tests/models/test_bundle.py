@@ -147,6 +147,17 @@ def test_weights_that_are_a_pickle_are_not_opened(copy: Path) -> None:
     assert "weights.safetensors cannot be read" in refusal(copy)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(copy: Path, value: float) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(copy / "weights.safetensors")
+    weights["layer3.0.conv2.weight"][0, 0, 0, 0] = value
+    save_file(weights, copy / "weights.safetensors")
+    rehash(copy, "weights.safetensors")
+    assert "layer3.0.conv2.weight holds values that are no numbers" in refusal(copy)
+
+
 def test_a_file_name_that_leads_out_of_the_folder_is_not_followed(copy: Path) -> None:
     reseal(copy, lambda table: table["files"].__setitem__("../secret", "0"))
     assert "leads out of the folder" in refusal(copy)
@@ -172,6 +183,20 @@ def test_a_missing_entry_is_named(copy: Path) -> None:
         (lambda table: table["experimental"].append("Fracture"), "'Fracture' is called experimental"),
         (lambda table: table.update(canary=[]), "no canaries"),
         (lambda table: table["canary"][0]["expected"].pop("Mass"), "does not say what to expect"),
+        (lambda table: table["network"].update(metadata=["age", "height"]), "'height' in it is unknown"),
+        (lambda table: table["network"].update(metadata=["age", "age"]), "a name stands twice"),
+        (lambda table: table["network"].update(metadata=["age"]), "no metadata.0.bias"),
+        (lambda table: table["network"].update(head="dense"), "no fc.0.bias"),
+        (lambda table: table["network"].update(head="attention"), "network.head is 'attention'"),
+        (lambda table: table["network"].update(output="argmax"), "network.output is 'argmax'"),
+        (lambda table: table["network"].update(output="softmax"), "its outputs are a softmax"),
+        (lambda table: table["network"].update(input_channels=1), "a value per input channel (1 each)"),
+        (lambda table: table["network"].update(input_channels=4), "network.input_channels is 4"),
+        (lambda table: table["network"].update(name="onnx"), "lists no network.onnx"),
+        (lambda table: table["network"].update(graph={"input": "x"}), "'columns' is missing"),
+        (lambda table: table["network"].update(colour="green"), "architecture has no colour"),
+        (lambda table: table["preprocessing"].update(fit="tile"), "preprocessing.fit is 'tile'"),
+        (lambda table: table["calibration"].update(method="spline"), "calibration method 'spline' is unknown"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(copy: Path, change: Callable[[dict[str, Any]], None], said: str) -> None:
