@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from firstread.models.data.film import DataError, FilmSet
 from firstread.models.training.course import run_course
 from firstread.models.training.entries import learnable
 from firstread.models.training.films import nih_test_films, real_films
+from firstread.models.training.lock import alone
 from firstread.models.training.optim import precision_of
 from firstread.models.training.plan import Plan, planned
 from firstread.models.training.progress import Say, to_stderr
@@ -67,36 +69,42 @@ def train_to_bundle(order: Order, say: Say = to_stderr) -> Bundle | None:
     """
     recipe = load_recipe(order.recipe, order.changes)
     ranks = join(order.device)
+    with_room(order.out)
+    lock = alone(order.out / ".lock", f"{order.out} is in use by another training", "give another --out")
     try:
-        if (order.out / BUNDLE).exists():
-            raise DataError(
-                f"{order.out / BUNDLE} is there already: the training has ended; remove that folder to make the bundle "
-                "anew from its weights, or give another --out"
-            )
-        setup = prepared(ranks, order.threads, order.workers, say, order.profile)
-        with_room(order.out)
-        real = read_films(order, recipe, ranks, setup.say)
-        plan = plan_of(order, recipe, real)
-        first = first_of(recipe, order.weights, ranks)
-        outcome = run_course(recipe, real, plan, order.out, first, setup)
-        ranks.leave()  # not after an error: the others may be waiting in vain, and torchrun ends them
-        if not ranks.leads:
-            return None
-        for one in outcome.added:
-            say(str(one))
-        return bundle_of(
-            recipe,
-            outcome,
-            order.out / BUNDLE,
-            name=order.name or recipe.name,
-            version=order.version,
-            notes=order.notes,
-            trained_on=_machine(recipe, ranks),
-        )
+        with lock if ranks.leads else nullcontext():
+            return _trained(order, recipe, ranks, say)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DataError(f"{order.out}: the disk is full: make room and run the same command again") from error
         raise
+
+
+def _trained(order: Order, recipe: Recipe, ranks: Ranks, say: Say) -> Bundle | None:
+    if (order.out / BUNDLE).exists():
+        raise DataError(
+            f"{order.out / BUNDLE} is there already: the training has ended; remove that folder to make the bundle "
+            "anew from its weights, or give another --out"
+        )
+    setup = prepared(ranks, order.threads, order.workers, say, order.profile)
+    real = read_films(order, recipe, ranks, setup.say)
+    plan = plan_of(order, recipe, real)
+    first = first_of(recipe, order.weights, ranks)
+    outcome = run_course(recipe, real, plan, order.out, first, setup)
+    ranks.leave()  # not after an error: the others may be waiting in vain, and torchrun ends them
+    if not ranks.leads:
+        return None
+    for one in outcome.added:
+        say(str(one))
+    return bundle_of(
+        recipe,
+        outcome,
+        order.out / BUNDLE,
+        name=order.name or recipe.name,
+        version=order.version,
+        notes=order.notes,
+        trained_on=_machine(recipe, ranks),
+    )
 
 
 def prepared(ranks: Ranks, threads: int | None, workers: int | None, say: Say, profile: bool) -> Setup:

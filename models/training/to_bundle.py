@@ -19,6 +19,7 @@ from firstread.models.bundle import Bundle, Calibration
 from firstread.models.bundle_writer import BundleDraft, default_canaries, stored_weights, write_bundle
 from firstread.models.calibration import Scored, calibrate, operating_points, probabilities
 from firstread.models.card import Description, training_summary, write_card
+from firstread.models.card.training import FEWEST as FEWEST_FOR_FIGURE
 from firstread.models.card.training import FILE as SUMMARY
 from firstread.models.data.film import FilmSet
 from firstread.models.findings import LABELS
@@ -121,14 +122,16 @@ def bundle_of(
 
 
 def evidence(recipe: Recipe, outcome: Outcome) -> tuple[str, ...]:
-    """The labels that real films can say something about: as the recipe says, else those with enough held-out ones."""
-    if recipe.evidence is not None:
-        return tuple(label for label in outcome.labels if label in recipe.evidence)
+    """The labels that judged real films can say something about: of the recipe's, if it names any, those with a figure;
+    else those with enough films of either kind."""
     scored, found = outcome.scored, []
-    for label in outcome.labels:
+    fewest = FEWEST_FOR_EVIDENCE if recipe.evidence is None else FEWEST_FOR_FIGURE
+    for label in outcome.labels if recipe.evidence is None else recipe.evidence:
+        if label not in outcome.labels:
+            continue
         column = LABELS.index(label)
         present = scored.target[~scored.phantom & scored.known[:, column], column]
-        if min(int(present.sum()), int((~present).sum())) >= FEWEST_FOR_EVIDENCE:
+        if min(int(present.sum()), int((~present).sum())) >= fewest:
             found.append(label)
     return tuple(found)
 

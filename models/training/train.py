@@ -157,7 +157,7 @@ class _Course:
                 self._rows.append(row)
                 if ranks.leads:
                     self._keep(stage, network, average, parts, at)
-                    setup.say(_sentence(row, stage.epochs, setup.profile))
+                    setup.say(_sentence(row, stage.epochs, self._aside, setup.profile))
                 ranks.wait()
                 if setup.on_epoch is not None:
                     setup.on_epoch(row)
@@ -241,8 +241,10 @@ class _Course:
         return _Progressing(saved["epoch"], best["figure"], best["epoch"], best["weights"], best["ended"])
 
 
-def _sentence(row: Row, epochs: int, profile: bool) -> str:
-    watched = f", AUROC {row['auroc']:.3f} on films kept aside" if "auroc" in row else ""
+def _sentence(row: Row, epochs: int, aside: Aside | None, profile: bool) -> str:
+    watched = ""
+    if aside is not None and math.isfinite(float(row.get("auroc", math.nan))):
+        watched = f", mean AUROC {row['auroc']:.3f} on {aside.name}"
     waiting = f", {100 * float(row['waiting']):.1f} % of it waiting for films" if profile else ""
     return (
         f"{row['stage']} {row['epoch']}/{epochs}: loss {row['loss']:.4f}{watched}, "

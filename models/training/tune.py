@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import fcntl
 import hashlib
 import json
 import math
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from firstread.models.data.film import DataError, FilmSet, concatenate
 from firstread.models.training.checkpoint import write_whole
 from firstread.models.training.command import Order, first_of, plan_of, prepared, read_films, with_room
 from firstread.models.training.curves import Row
+from firstread.models.training.lock import alone
 from firstread.models.training.phantom_films import draw_phantoms
 from firstread.models.training.plan import kept_aside
 from firstread.models.training.progress import Say, to_stderr
@@ -92,7 +91,8 @@ def tune(order: Order, space_file: Path, trials: int, study_file: Path, say: Say
     with_room(order.out)
     with_room(study_file.parent)
     films = _films(order, recipe, setup)
-    with _alone(study_file):
+    lock = study_file.with_name(f".{study_file.name}.lock")
+    with alone(lock, f"{study_file} is in use by another tuning", "give another --study"):
         study = _opened(study_file, recipe, space, films)
         _again(study)
         while len(_ended(study)) < trials:
@@ -268,14 +268,3 @@ def _sentence(study: optuna.Study, trials: int, name: str) -> str:
         f"best {name} {study.best_value:.4f} (trial {study.best_trial.number})" if complete else "none reached its end"
     )
     return f"{len(ended)} of {trials} trials have ended, {len(ended) - len(complete)} early; {best}"
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One tuning at a time: two of them would take each other's trials for stopped ones."""
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"{path} is in use by another tuning: wait for it, or give another --study") from error
-        yield

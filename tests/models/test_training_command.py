@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,16 @@ from typer.testing import CliRunner
 
 from firstread.agent.cli import app
 from firstread.models.bundle import load_bundle, verify_bundle
+from firstread.models.calibration import Scored
 from firstread.models.data.film import DataError
 from firstread.models.findings import LABELS
 from firstread.models.training.checkpoint import write_whole
+from firstread.models.training.course import Outcome
+from firstread.models.training.lock import alone
 from firstread.models.training.metadata_value import added_by_metadata
+from firstread.models.training.to_bundle import evidence
 from tests.models.training_films import NARROW, film, nih_miniature, target_of
+from tests.models.training_films import recipe as small_recipe
 from tests.peers import free_port
 
 SMALL = (*NARROW, "initial=random", "store_side=64", "preprocessing.input_size=32")
@@ -199,6 +205,24 @@ def test_a_broken_image_is_named_with_its_row(nih: Path, tmp_path: Path) -> None
     assert code == 1
     assert "00000002_001.png" in output
     assert "row 5" in output
+
+
+def test_two_trainings_do_not_share_a_folder(nih: Path, tmp_path: Path) -> None:
+    with alone(tmp_path / ".lock", "", ""):
+        code, output = run(*arguments(nih, "seed", tmp_path))
+    assert code == 1
+    assert "is in use by another training: wait for it, or give another --out" in output
+
+
+def test_a_label_is_experimental_until_enough_real_films_judged_it() -> None:
+    films = [film(f"{i}", f"{i}", target_of("Mass" if i % 2 else "No Finding")) for i in range(60)]
+    target = np.stack([one.target for one in films]) > 0.5
+    scored = Scored(np.zeros((60, len(LABELS))), target, np.ones_like(target), np.zeros(60, bool))
+    outcome = Outcome({}, ("Mass", "No Finding"), (), tuple(films), scored, "")
+    assert evidence(small_recipe(), outcome) == (), "thirty of either kind are too few to speak without being asked"
+    assert evidence(small_recipe(evidence=("Mass", "Hernia")), outcome) == ("Mass",)
+    phantoms = replace(scored, phantom=np.ones(60, bool))
+    assert evidence(small_recipe(evidence=("Mass",)), replace(outcome, scored=phantoms)) == ()
 
 
 def test_a_folder_that_cannot_be_written_is_named(nih: Path, tmp_path: Path) -> None:

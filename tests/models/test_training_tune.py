@@ -13,6 +13,7 @@ from firstread.agent.cli import app
 from firstread.models.data.film import DataError
 from firstread.models.training import tune as tuning
 from firstread.models.training.command import Order
+from firstread.models.training.lock import alone
 from firstread.models.training.recipe import load_recipe
 from firstread.models.training.space import Choices, Range, read_space
 from firstread.models.training.steps import NotANumber
@@ -172,7 +173,8 @@ def test_a_file_that_is_no_study_is_named(nih: Path, tmp_path: Path) -> None:
 
 
 def test_two_tunings_of_one_study_do_not_run_at_once(nih: Path, tmp_path: Path) -> None:
-    with tuning._alone(tmp_path / "study.db"), pytest.raises(DataError, match="in use by another tuning"):
+    held = alone(tmp_path / ".study.db.lock", "", "")
+    with held, pytest.raises(DataError, match="in use by another tuning: wait for it"):
         tuned(nih, tmp_path, 1)
 
 
