@@ -214,7 +214,8 @@ class Analyser:
             [film.read.square for film in batch if film.read is not None and film.read.square is not None]
         )
         try:
-            output = model.engine.run(squares)
+            known = [film.read.known if film.read is not None else None for film in batch]
+            output = model.engine.run(squares, known)
         except (DeviceLost, OutOfMemory) as error:
             self._device_failed(batch, error)
             return
@@ -230,14 +231,15 @@ class Analyser:
         with self._store.write() as connection:
             for index, film in enumerate(batch):
                 del self._films[film.claim.id]
+                maps = None if output.saliency is None else output.saliency[index]
                 images.end_analysed(
                     connection,
                     film.claim,
-                    _prediction(film, output.probabilities[index], output.saliency[index]),
+                    _prediction(film, output.probabilities[index], maps),
                     preview_path=film.preview_path,
                     notes=film.read.notes if film.read is not None else (),
                     gate=film.read.gate if film.read is not None else None,
-                    saliency=evidence.freeze(model.bundle.labels, output.saliency[index], _placement(film)),
+                    saliency=None if maps is None else evidence.freeze(model.bundle.labels, maps, _placement(film)),
                     actor=self._owner,
                     now=now,
                 )
@@ -310,16 +312,21 @@ def _placement(film: _Film) -> Placement:
     return film.read.placement
 
 
-def _prediction(film: _Film, probabilities: np.ndarray, saliency: np.ndarray) -> Prediction:
+def _prediction(film: _Film, probabilities: np.ndarray, saliency: np.ndarray | None) -> Prediction:
+    """``saliency``: None where the network has no maps; then nothing says where a finding lies."""
     bundle, placement = film.model.bundle, _placement(film)
     orientation = film.read.orientation if film.read is not None else None
     if orientation is None:
         raise ValueError("a film without its orientation cannot have been analysed")
-    boxes = {
-        label: orientation.to_film(localise(saliency[index], placement))
-        for index, label in enumerate(bundle.labels)
-        if label != NO_FINDING and saliency[index].any()
-    }
+    boxes = (
+        {}
+        if saliency is None
+        else {
+            label: orientation.to_film(localise(saliency[index], placement))
+            for index, label in enumerate(bundle.labels)
+            if label != NO_FINDING and saliency[index].any()
+        }
+    )
     return Prediction(
         sop_instance_uid=film.claim.sop_instance_uid,
         probabilities={label: float(value) for label, value in zip(bundle.labels, probabilities, strict=True)},

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from firstread.models import eligibility, gate, preprocess
+from firstread.models.data.dicom_headers import known_of_header
 from firstread.models.orientation import Orientation
 from firstread.models.prediction import Reason
 from firstread.models.preprocess import Placement, Preprocessing
@@ -50,6 +51,8 @@ class ReadFilm:
     notes: tuple[str, ...] = ()
     gate: Mapping[str, float] = field(default_factory=dict)
     """Everything that the gate measured; empty when the film did not come as far."""
+    known: Mapping[str, float | str | None] = field(default_factory=dict)
+    """Age, sex and view, for models that read them beside the pixels."""
     put_right: tuple[str, ...] = ()
     """What was changed in the pixels before the model saw them: whoever reads the result must see it."""
 
@@ -73,7 +76,8 @@ def read_film(order: FilmOrder) -> ReadFilm:
     placement = preprocess.place(admission.pixels, order.preprocessing)
     square = preprocess.prepare(admission.pixels, order.preprocessing, placement)
     notes = (*film.notes, *admission.notes)
-    return ReadFilm(None, True, square, placement, film.orientation, notes, verdict.scores, admission.notes)
+    known = known_of_header(header)
+    return ReadFilm(None, True, square, placement, film.orientation, notes, verdict.scores, known, admission.notes)
 
 
 @cache

@@ -180,7 +180,7 @@ def end_analysed(
     prediction: Prediction,
     *,
     preview_path: str,
-    saliency: bytes,
+    saliency: bytes | None,
     notes: Sequence[str] = (),
     gate: Mapping[str, float] | None = None,
     actor: str,

@@ -48,6 +48,13 @@ def facts_of(path: Path) -> HeaderFacts:
         return _facts(path, read_header(path))
 
 
+def known_of_header(header: Dataset) -> dict[str, float | str | None]:
+    """Age in years, sex and view, as networks that read metadata take them; what the header does not say is None or
+    empty."""
+    facts = _facts(Path(), header)
+    return {"age": facts.age, "sex": facts.sex, "view": facts.view}
+
+
 def _facts(path: Path, header: Dataset) -> HeaderFacts:
     issuer = text(header, "IssuerOfPatientID")
     patient = text(header, "PatientID")

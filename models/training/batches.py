@@ -128,6 +128,8 @@ class Sight(Dataset[dict[str, npt.NDArray[np.float32]]]):
         if not film.phantom:
             for name, times in self.recipe.label_weights.items():
                 weight[LABELS.index(name)] *= times
+        if self.stage.labels:
+            weight *= np.isin(LABELS, self.stage.labels)
         values = {
             "sex": {"M": 1.0, "F": 0.0}.get(film.sex),
             "age": None if film.age is None else min(max(film.age / 100, 0.0), 1.0),
@@ -135,6 +137,7 @@ class Sight(Dataset[dict[str, npt.NDArray[np.float32]]]):
         asked = [None if film.phantom else values[name] for name in self.recipe.auxiliary]
         extra = np.array([0.0 if value is None else value for value in asked], np.float32)
         heavy = np.array([0.0 if value is None else AUXILIARY_WEIGHT for value in asked], np.float32)
+        heavy *= not self.stage.labels
         return np.concatenate([target, extra]).astype(np.float32), np.concatenate([weight, heavy])
 
 

@@ -50,6 +50,7 @@ class Stage:
     ``pointing``: weight of the demand that a map's peak lie in its lesion's box, where a box is known.
     ``trains``: ``all``, or from which part upwards: ``layer2``, ``layer3``, ``layer4`` or ``head`` alone; what lies
     below is locked, its batch normalisation included. ``backbone_rate``: the rate of what is not the head, as a share.
+    ``labels``: only these are learned, what the head says of all others stays as it is; every label when empty.
     ``patience``: epochs without a better validation figure after which the stage ends; its best weights are handed on.
     """
 
@@ -69,6 +70,7 @@ class Stage:
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     trains: Literal["head", "layer4", "layer3", "layer2", "all"] = "all"
     backbone_rate: float = 1.0
+    labels: tuple[str, ...] = ()
     patience: int | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +96,13 @@ class Stage:
         _check_ranges(self, ranges, f"stage {self.name}: ")
         if self.input_size is not None and not 32 <= self.input_size <= 1024:
             raise ValueError(f"stage {self.name}: input_size is {self.input_size}, it must lie between 32 and 1024")
+        unknown = sorted(set(self.labels) - set(LABELS))
+        if unknown:
+            raise ValueError(f"stage {self.name}: labels knows the 15 labels, not {', '.join(unknown)}")
+        if self.labels and (self.trains != "head" or self.weight_decay > 0):
+            raise ValueError(
+                f'stage {self.name}: labels needs trains = "head" and weight_decay = 0, or others move too'
+            )
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"stage {self.name}: patience is {self.patience}, at least one epoch is needed")
 
@@ -117,8 +126,8 @@ class Recipe:
     ``validation``: share of the learning patients kept aside to choose by (early stopping, tuning); ``stop_on``: the
     figure that is watched: ``loss``, ``auroc`` (mean over labels) or ``auroc.<label>``.
     ``precision``: ``auto`` takes half precision where the device is good at it.
-    ``evidence``: the labels that the films at hand can say something about, all others are experimental; without it,
-    those with enough held-out real films of either kind.
+    ``evidence``: the labels that the films at hand can say something about, if enough of them judge; all others are
+    experimental. Without it, those with enough judged real films of either kind.
     """
 
     name: str
