@@ -27,7 +27,7 @@ from firstread.models.audit.nuisances import Alone, NuisanceFigures, NuisanceTab
 from firstread.models.audit.pairs import Matched, Within, matched, within
 from firstread.models.audit.picture import Picture
 from firstread.models.audit.rules import RULES, Evidence, Rules, Sign, Verdict, judged, too_few
-from firstread.models.audit.spectrum import Spectrum, mean_spectrum
+from firstread.models.audit.spectrum import Spectrum, gain_between, mean_spectrum
 from firstread.models.data.film import DataError, Film
 from firstread.models.evaluation.figures import FEWEST, Figure, Flags, Numbers, auroc_figure
 from firstread.models.evaluation.groups import groups_of
@@ -336,7 +336,7 @@ def _exchanges(
         return found
     for label, (without, with_label) in spectra.items():
         place = LABELS.index(label)
+        gains = {True: gain_between(with_label, without), False: gain_between(without, with_label)}
         for index in of_either_kind(films, known[:, place], target[:, place], most):
-            own, other = (with_label, without) if target[index, place] else (without, with_label)
-            found.setdefault(index, []).append(Exchange(label, own, other))
+            found.setdefault(index, []).append(Exchange(label, gains[bool(target[index, place])]))
     return found

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from firstread.models.audit.alterations import Alteration, Scene
 from firstread.models.audit.judge import Judge, Ready, log_odds
 from firstread.models.audit.maps import share_in
-from firstread.models.audit.picture import Picture, generator
-from firstread.models.audit.spectrum import Spectrum, with_spectrum
+from firstread.models.audit.picture import Picture
+from firstread.models.audit.spectrum import Spectrum, with_gain
 from firstread.models.data.film import Film
 from firstread.models.evaluation.figures import Figure, Flags, Numbers, Share, auroc, auroc_difference, wilson
 
@@ -24,11 +24,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Exchange:
-    """What noise a film gets for one label: its own class's mean noise, then the other class's."""
+    """By how much a film's noise is amplified, so that it is to the other class's mean what it was to its own's."""
 
     label: str
-    own: Spectrum
-    other: Spectrum
+    gain: Spectrum
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +37,7 @@ class Retold:
     ``probabilities``: [F, L]; ``altered``: [F, A, L], NaN where an alteration had nothing to do. ``refused``: [F, A],
     whether the gate turned the altered film away. ``inside``, ``area``: the map's share inside the thorax [F, L] (NaN
     without evidence) and the thorax's share of the film [F]. ``thorax_found``: [F].
-    ``exchanged``: per label, film index to (log odds with the own class's noise, with the other class's).
+    ``exchanged``: per label, film index to (log odds as the film is, with the other class's noise).
     """
 
     probabilities: Numbers
@@ -77,10 +76,11 @@ class Effect:
 
 @dataclass(frozen=True)
 class NoiseExchange:
-    """What the other class's mean noise does to a label's score, against the own class's mean noise.
+    """What the other class's noise does to a label's score.
 
     ``towards``: mean movement of the log odds towards the other class, as a share of the classes' distance.
-    ``before``, ``after``: AUROC with the own and with the other class's noise; ``lost``: the difference, with interval.
+    ``before``, ``after``: AUROC of the films as they are and with noise exchanged; ``lost``: the difference, with
+    interval. A score that rests on nothing but noise falls as far below 0.5 as it was above.
     """
 
     positives: int
@@ -131,8 +131,8 @@ def retell(
         odds = log_odds(answer.probabilities[1 + len(variants.altered) :])
         for number, exchange in enumerate(exchanges.get(index, ())):
             column = judge.labels.index(exchange.label)
-            pair = float(odds[2 * number, column]), float(odds[2 * number + 1, column])
-            exchanged.setdefault(exchange.label, {})[index] = pair
+            before = float(log_odds(answer.probabilities[0])[column])
+            exchanged.setdefault(exchange.label, {})[index] = before, float(odds[number, column])
         if on_progress is not None:
             on_progress(done, len(wanted))
     return Retold(probabilities, after, refused, inside, area, found, exchanged)
@@ -160,10 +160,7 @@ def _make(
         changed = alteration(scene)
         if changed is not None:
             ready[column] = judge.ready(changed)
-    noises: list[Ready] = []
-    for exchange in exchanges:
-        for spectrum in (exchange.own, exchange.other):
-            noises.append(judge.ready(with_spectrum(picture, spectrum, generator("exchange", film.key))))
+    noises = [judge.ready(with_gain(picture, exchange.gain)) for exchange in exchanges]
     thorax = (scene.thorax.mask, scene.thorax.found) if alterations else (np.zeros((1, 1), bool), False)
     return _Made(judge.ready(picture), ready, tuple(noises), thorax)
 

@@ -31,9 +31,9 @@ class Rules:
     compared within a view; its interval must exclude 0. ``pairs_weak``: AUROC lost from all films to pairs.
     ``flips_*``: share of films whose result turns under a mild change; the lower end of the 95 % interval counts.
     ``shift_*``: mean shift of the log odds under a mild change, in standard deviations of the log odds over the films.
-    ``exchange_*``: AUROC lost when films get the other class's mean noise instead of their own class's; its interval
-    must exclude 0. ``offered``: when the nuisances' AUROC lies below this they tell nothing. ``map_weak``: the map is
-    less dense inside the thorax than this multiple of its density outside.
+    ``exchange_*``: AUROC lost when the classes' mean noise is exchanged; its interval must exclude 0. ``offered``: when
+    the nuisances' AUROC lies below this they tell nothing. ``map_weak``: the map is less dense inside the thorax than
+    this multiple of its density outside.
     """
 
     fewest_films: int = 30

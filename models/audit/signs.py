@@ -87,8 +87,9 @@ def change(effects: Sequence[Effect], rules: Rules = RULES) -> Sign:
         (effect for effect in mild if grades[effect.key] == worst),
         key=lambda effect: -max(effect.flips.value if effect.flips else 0.0, abs(effect.shift) / 3),
     )
-    more = f", and {len(named) - 3} more such changes do as much" if len(named) > 3 else ""
-    return Sign("change", worst, True, "; ".join(_said(effect) for effect in named[:3]) + more)
+    others = ", ".join(_WORDS[effect.key] for effect in named[2:])
+    more = f"; so do {others}" if others else ""
+    return Sign("change", worst, True, "; ".join(_said(effect) for effect in named[:2]) + more)
 
 
 def mild_effects(effects: Sequence[Effect], rules: Rules = RULES) -> list[Effect]:
@@ -115,7 +116,7 @@ def exchange(found: NoiseExchange | None, rules: Rules = RULES) -> Sign:
         "exchange",
         grade,
         True,
-        f"with the other class's mean noise AUROC goes from {found.before:.2f} to {found.after:.2f} "
+        f"with the noise of the two classes exchanged AUROC goes from {found.before:.2f} to {found.after:.2f} "
         f"(by {-found.lost.value:+.2f}, {-found.lost.high:+.2f} to {-found.lost.low:+.2f})",
     )
 
