@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from firstread.agent.commands import (
+    lab_audit,
     lab_calibrate,
     lab_card,
     lab_compare,
@@ -127,3 +128,4 @@ app.command("calibrate")(lab_calibrate.calibrate)
 app.command("import")(lab_import.import_weights)
 app.command("explain")(lab_explain.explain)
 app.command("card")(lab_card.card)
+app.command("audit")(lab_audit.audit)

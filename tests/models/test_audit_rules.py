@@ -10,7 +10,7 @@ from firstread.models.audit.counterfactual import Effect, NoiseExchange
 from firstread.models.audit.maps import Outside
 from firstread.models.audit.nuisances import Alone, Correlation, NuisanceFigures
 from firstread.models.audit.pairs import Matched, Within
-from firstread.models.audit.rules import RULES, Evidence, Grade, Sign, Verdict, judged, too_few
+from firstread.models.audit.rules import Evidence, Grade, Sign, Verdict, judged, too_few
 from firstread.models.evaluation.figures import Figure, wilson
 
 
