@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -16,7 +17,7 @@ from firstread.models.training.command import Order
 from firstread.models.training.lock import alone
 from firstread.models.training.recipe import load_recipe
 from firstread.models.training.space import Choices, Range, read_space
-from firstread.models.training.steps import NotANumber
+from firstread.models.training.steps import NotANumber, Setup
 from firstread.models.training.tune import Tuned, tune
 from tests.models.training_films import NARROW, nih_miniature
 
@@ -72,6 +73,21 @@ def quiet(_: str) -> None:
 
 def tuned(nih: Path, out: Path, trials: int, *changes: str) -> Tuned:
     return tune(order(nih, out, *changes), nih / "space.toml", trials, out / "study.db", quiet)
+
+
+def trained(losses: list[float]) -> Callable[..., None]:
+    """A training that only tells two epochs' figures: one loss per trial."""
+    left = iter(losses)
+
+    def train(*_: object, setup: Setup, **__: object) -> None:
+        loss = next(left)
+        if loss != loss:
+            raise NotANumber("stage only, epoch 1, step 1: the loss is nan")
+        assert setup.on_epoch is not None
+        for _epoch in range(2):
+            setup.on_epoch({"watched_loss": loss})
+
+    return train
 
 
 def study(out: Path) -> optuna.Study:
@@ -136,8 +152,7 @@ def test_a_trial_that_was_stopped_comes_first_and_goes_on_from_its_checkpoint(
 
 
 def test_trials_that_fall_behind_are_given_up(nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = iter([5.0, 5.0] * 4 + [1.0] * 20)
-    monkeypatch.setattr(tuning, "_figure", lambda *_: next(values))
+    monkeypatch.setattr(tuning, "train", trained([1.0] * 4 + [5.0] * 2))
     found = tuned(nih, tmp_path, 6)
     assert (found.ended, found.given_up) == (6, 2)
     assert [trial.state.name for trial in study(tmp_path).trials] == ["COMPLETE"] * 4 + ["PRUNED"] * 2
@@ -146,15 +161,7 @@ def test_trials_that_fall_behind_are_given_up(nih: Path, tmp_path: Path, monkeyp
 def test_a_trial_whose_loss_is_no_number_is_given_up_and_the_others_go_on(
     nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, calls = tuning.train, []
-
-    def breaking(*arguments: object, **named: object) -> object:
-        calls.append(1)
-        if len(calls) == 1:
-            raise NotANumber("stage only, epoch 1, step 1: the loss is nan")
-        return train(*arguments, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(tuning, "train", breaking)
+    monkeypatch.setattr(tuning, "train", trained([float("nan"), 1.0]))
     found = tuned(nih, tmp_path, 2)
     assert (found.ended, found.given_up) == (2, 1)
     assert "the loss was no number" in found.report.read_text(encoding="utf-8")
