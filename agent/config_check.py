@@ -172,13 +172,18 @@ def _known(version: str) -> bool:
 def _bundle(settings: Settings) -> CheckLine:
     from firstread.agent.models_at_hand import bundle_folder
     from firstread.models.bundle import load_bundle, verify_bundle
+    from firstread.models.findings import LABELS
 
     subject, folder = "[analysis] bundle", bundle_folder(settings.analysis.bundle)
     problems = verify_bundle(folder)
     if problems:
         return CheckLine(subject, Level.PROBLEM, f"{folder}: {'; '.join(problems)}")
     bundle = load_bundle(folder)
-    return CheckLine(subject, Level.OK, f"{bundle.name} {bundle.version}, weights {bundle.weights_sha256[:12]}")
+    said = f"{bundle.name} {bundle.version}, weights {bundle.weights_sha256[:12]}"
+    missing = [label for label in LABELS if label not in bundle.labels]
+    if missing:
+        return CheckLine(subject, Level.NOTE, f"{said}; it does not assess {', '.join(missing)}")
+    return CheckLine(subject, Level.OK, said)
 
 
 def _spellings(settings: Settings) -> CheckLine:

@@ -10,6 +10,8 @@ from firstread.models.bundle import Bundle
 from firstread.models.findings import LABELS, NO_FINDING
 from firstread.models.prediction import StudyIdentity
 
+CANNOT_LOCATE = "this model cannot show where a finding lies: no heat map, no region"
+
 
 def policy_for(
     settings: Settings, bundle: Bundle, identity: StudyIdentity, calling_ae_title: str
@@ -20,6 +22,11 @@ def policy_for(
     return {
         label: _policy(label, [each[label] for each in rules if label in each], settings, bundle) for label in LABELS
     }
+
+
+def limits_of(bundle: Bundle) -> tuple[str, ...]:
+    """What this bundle can never say, as sentences for the result; labels that it lacks are said one by one."""
+    return () if bundle.has_maps else (CANNOT_LOCATE,)
 
 
 def _policy(label: str, rules: list[FindingRule], settings: Settings, bundle: Bundle) -> FindingPolicy:

@@ -16,7 +16,7 @@ from firstread.agent.crashpoints import reached
 from firstread.agent.identify import patient_of
 from firstread.agent.models_at_hand import bundle_folder
 from firstread.agent.objects import ResultObjects
-from firstread.agent.policy import policy_for
+from firstread.agent.policy import limits_of, policy_for
 from firstread.agent.store import events, results, studies, watch
 from firstread.agent.store import images as images_store
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
@@ -141,9 +141,12 @@ class SummingUp:
         """The assessment that this study has now, by the policy in force; writes nothing."""
         images = [_fact(image) for image in study.images]
         policy: Mapping[str, FindingPolicy] = {}
+        limits: tuple[str, ...] = ()
         if any(image.prediction is not None for image in images):
             try:
-                policy = policy_for(self._settings, self._bundle(study.bundle), study.identity, study.calling_ae_title)
+                bundle = self._bundle(study.bundle)
+                policy = policy_for(self._settings, bundle, study.identity, study.calling_ae_title)
+                limits = limits_of(bundle)
             except BundleError as error:
                 # Without operating points nobody may speak of findings; a study ends with a reason all the same.
                 log.error("no operating points", study=study.identity.study_instance_uid, error=str(error))
@@ -159,6 +162,7 @@ class SummingUp:
             earlier=study.earlier,
             unfinished_s=self._settings.study.max_open_s if unfinished else None,
             note=study.cause if study.cause.startswith("replayed") else "",
+            limits=limits,
         )
 
     def _analyse_stale(self, study: OpenStudy, now: clock.Moment) -> bool:

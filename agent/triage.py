@@ -110,11 +110,13 @@ def assess(
     earlier: Sequence[Assessment],
     unfinished_s: float | None = None,
     note: str = "",
+    limits: Sequence[str] = (),
 ) -> Assessment:
     """The assessment of one revision of a study.
 
     ``unfinished_s``: set when the study was open for so long that it is summed up without its unfinished images.
     ``note``: a sentence about this revision that a reader must see (a replay says so).
+    ``limits``: sentences on what the model in force cannot say, for results that hold findings.
     """
     notes = [note] if note else []
     outcomes = tuple(image.outcome for image in images)
@@ -136,6 +138,7 @@ def assess(
     findings = _without_contradiction([_finding(label, analysed, policy, bool(failed)) for label in LABELS])
     notes += _image_notes(images)
     notes += [f"one image: {said}" for one in analysed for said in one.notes]
+    notes += limits
     asked, causes, why = _raised(findings)
     if failed and not causes:
         why = f"incomplete: {why} in the {len(analysed)} of {len(images)} images that could be analysed"
@@ -208,11 +211,11 @@ def _finding(
 ) -> FindingResult:
     rule = policy[label]
     scored = [prediction for prediction in analysed if label in prediction.probabilities]
+    if label == NO_FINDING and failed:  # said of models without this label too: readers tell incomplete results by it
+        return FindingResult(label, None, not_assessed="not claimed: an image of this study could not be analysed")
     if not scored:
         return FindingResult(label, None, experimental=rule.experimental, not_assessed="not assessed by this model")
     if label == NO_FINDING:
-        if failed:
-            return FindingResult(label, None, not_assessed="not claimed: an image of this study could not be analysed")
         chosen = min(scored, key=lambda prediction: prediction.probabilities[label])
     else:
         chosen = max(scored, key=lambda prediction: prediction.probabilities[label])
@@ -245,7 +248,7 @@ def _raised(findings: Sequence[FindingResult]) -> tuple[Priority, tuple[str, ...
             return Priority.ROUTINE, (), "only experimental findings above threshold: they raise nothing"
         if seen:
             return Priority.ROUTINE, (), "the findings above threshold raise nothing at this site"
-        return Priority.ROUTINE, (), "none of the assessed findings above threshold"
+        return Priority.ROUTINE, (), nothing_above(findings)
     highest = max(one.raises for one in raising if one.raises is not None)
     causes = sorted(
         (one for one in raising if one.raises == highest), key=lambda one: one.probability or 0, reverse=True
@@ -254,6 +257,17 @@ def _raised(findings: Sequence[FindingResult]) -> tuple[Priority, tuple[str, ...
         f"{FINDING_BY_LABEL[one.label].display} {one.probability:.2f} at or above {one.threshold:.2f}" for one in causes
     )
     return highest, tuple(one.label for one in causes), words
+
+
+def nothing_above(findings: Sequence[FindingResult]) -> str:
+    """What may be said of a study with nothing above threshold: only what the model assesses is spoken of."""
+    pathologies = [one for one in findings if one.label in PATHOLOGIES]
+    assessed = sum(one.probability is not None for one in pathologies)
+    if assessed == 0:
+        return "no single finding is assessed by this model: it raises nothing"
+    if assessed < len(PATHOLOGIES):
+        return f"none of the {assessed} assessed findings above threshold ({len(PATHOLOGIES) - assessed} not assessed)"
+    return "none of the assessed findings above threshold"
 
 
 def _highest(

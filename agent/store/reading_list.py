@@ -237,7 +237,7 @@ def _study_facts(connection: Connection, wanted: Any, told: Mapping[int, int]) -
                 func.sum(case((instance.c.state.in_(unfinished), 1), else_=0)).label("unfinished"),
                 func.sum(case((instance.c.state == ImageState.ANALYSING, 1), else_=0)).label("analysing"),
                 func.min(case((instance.c.preview_path.is_not(None), instance.c.id))).label("preview"),
-                func.min(case((instance.c.saliency.is_not(None), instance.c.id))).label("analysed"),
+                func.min(case((instance.c.state == ImageState.ANALYSED, instance.c.id))).label("analysed"),
             )
             .select_from(joined.join(instance, instance.c.study_id == study.c.id))
             .where(wanted, instance.c.current, instance.c.state != ImageState.KEPT)

@@ -10,13 +10,13 @@ from datetime import timedelta
 from firstread.agent.store.reading_list import ListedStudy
 from firstread.agent.store.tables import StudyState
 from firstread.agent.store.worklist import ListedResult
+from firstread.agent.triage import nothing_above
 from firstread.agent.web.words import age_words, count_words, finding_name, person_names, view_words
 from firstread.agent.worklist.ordering import Entry, Placed, duration
 from firstread.models.findings import NO_FINDING
 from firstread.models.prediction import FindingResult, Priority
 
 SHOWN_NARROW, SHOWN_WIDE = 2, 4
-NOTHING_ABOVE = "none of the assessed findings above threshold"
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,11 @@ def _said(listed: ListedStudy, has_findings: bool) -> tuple[str, str]:
         return "", ""
     if not any(one.probability is not None for one in result.findings):
         return "a result without findings", "reason"
+    if not any(one.probability is not None for one in result.findings if one.label != NO_FINDING):
+        return "no single finding is assessed by this model", "reason"
     if any(one.label == NO_FINDING and one.not_assessed.startswith("not claimed") for one in result.findings):
         return "incomplete: nothing above threshold in the films that could be analysed", "reason"
-    return NOTHING_ABOVE, "nothing"
+    return nothing_above(result.findings), "nothing"
 
 
 def _notes(listed: ListedStudy) -> tuple[str, ...]:

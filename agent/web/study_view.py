@@ -170,10 +170,17 @@ def _statement(no_finding: FindingResult | None, findings: tuple[FindingView, ..
     present = [one for one in findings if one.present]
     if present:
         return ""
-    if no_finding is not None and no_finding.probability is None and no_finding.not_assessed:
+    if no_finding is not None and no_finding.not_assessed.startswith("not claimed"):
         return f"Nothing above threshold, but incomplete: {no_finding.not_assessed}."
     assessed = sum(1 for one in findings if not one.not_assessed)
-    return f"None of the {assessed} assessed findings above threshold. Nothing else was looked for."
+    if assessed == 0:
+        return "No single finding is assessed by this model. Nothing else was looked for."
+    said = [f"None of the {assessed} assessed findings above threshold."]
+    if assessed < len(findings):
+        said.append(f"{len(findings) - assessed} findings are not assessed by this model.")
+    if no_finding is None or no_finding.probability is None:
+        said.append("Whether the film is without any finding is not assessed either.")
+    return " ".join([*said, "Nothing else was looked for."])
 
 
 def _film(image: ShownImage, findings: tuple[FindingView, ...], seen: Evidence | None) -> FilmView:

@@ -49,9 +49,13 @@ def facts_of(path: Path) -> HeaderFacts:
 
 
 def known_of_header(header: Dataset) -> dict[str, float | str | None]:
-    """Age in years, sex and view, as networks that read metadata take them; what the header does not say is None or
-    empty."""
-    facts = _facts(Path(), header)
+    """Age in years, sex and view, as networks that read metadata take them.
+
+    What the header does not say is None or empty.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some quote the value that breaks its VR
+        facts = _facts(Path(), header)
     return {"age": facts.age, "sex": facts.sex, "view": facts.view}
 
 
