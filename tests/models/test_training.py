@@ -208,6 +208,26 @@ def test_what_is_locked_does_not_move_its_batch_normalisation_included(tmp_path:
     assert moved == {"layer4", "fc"}
 
 
+def test_a_stage_on_some_labels_leaves_what_is_said_of_the_others_as_it_is(tmp_path: Path) -> None:
+    made = recipe(stage(trains="head", labels=("Mass",), weight_decay=0.0, average=0.0, pointing=0.2))
+    before = state_of(network_of(made, len(LABELS)))
+    after = train(made, discs(12, 0), tmp_path, setup=QUIET)
+    moved = [LABELS[i] for i in range(15) if not torch.equal(before["fc.weight"][i], after["fc.weight"][i])]
+    assert moved == ["Mass"]
+    with pytest.raises(ValueError, match="or others move too"):
+        stage(labels=("Mass",))
+
+
+def test_a_stage_may_train_at_half_the_maps_resolution_and_hand_its_weights_on(tmp_path: Path) -> None:
+    made = recipe(stage(dilate_last=False, pointing=0.2, epochs=1), stage(name="fine", pointing=0.2, epochs=1))
+    weights = train(made, discs(12, 0), tmp_path, setup=QUIET)
+    network = network_of(made, len(LABELS))
+    load_state(network, weights)
+    _, activations = network(torch.zeros(1, 32, 32))
+    assert activations is not None
+    assert activations.shape[-1] == 2, "one cell per 16 pixels is what the bundle serves"
+
+
 def test_the_backbone_learns_at_its_own_rate_and_batch_normalisation_does_not_decay() -> None:
     made = recipe(stage(rate=1e-3, backbone_rate=0.1, weight_decay=0.05))
     network = network_of(made, len(LABELS))
