@@ -7,8 +7,8 @@ to do on a film (no mark to take out) gives None.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from scipy import ndimage
 from firstread.models.audit import marks
 from firstread.models.audit.picture import Picture, generator, resized, scale_of, with_longest_side
 from firstread.models.audit.thorax import Thorax, estimate
+from firstread.models.data.film import Film
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Alteration:
 
     ``mild``: a radiologist would read the film as before, so that a result that turns counts in the verdict. The
     stronger ones are shown, since small lesions may truly drown in them.
+    ``tell``: for models that are told more than the picture, what is said of the film instead (None where there is
+    nothing to say otherwise); the picture then stays as it is.
     """
 
     key: str
@@ -46,6 +49,7 @@ class Alteration:
     words: str
     mild: bool
     change: Callable[[Scene], Picture | None]
+    tell: Callable[[Film], Film | None] | None = None
 
     def __call__(self, scene: Scene) -> Picture | None:
         """The changed film [rows, columns] in [0, 1], float32; None where there is nothing to change."""
@@ -172,3 +176,31 @@ ALTERATIONS: tuple[Alteration, ...] = (
     Alteration("mirrored", "mirrored", "left and right exchanged", False, mirror),
 )
 """Every counterfactual that is asked of every film, besides the exchange of noise (``spectrum``)."""
+
+
+def _unchanged(scene: Scene) -> Picture:
+    return scene.picture
+
+
+def _other_view(film: Film) -> Film | None:
+    other = {"AP": "PA", "PA": "AP"}.get(film.view)
+    return None if other is None else replace(film, view=other)
+
+
+def _other_sex(film: Film) -> Film | None:
+    other = {"F": "M", "M": "F"}.get(film.sex)
+    return None if other is None else replace(film, sex=other)
+
+
+def _younger_or_older(film: Film) -> Film | None:
+    return None if film.age is None else replace(film, age=film.age + (20 if film.age < 50 else -20))
+
+
+TOLD: Mapping[str, Alteration] = {
+    "view": Alteration("told-other-view", "told", "told AP for PA, PA for AP", True, _unchanged, _other_view),
+    "sex": Alteration("told-other-sex", "told", "told the other sex", False, _unchanged, _other_sex),
+    "age": Alteration(
+        "told-other-age", "told", "told 20 years more (less from 50 on)", False, _unchanged, _younger_or_older
+    ),
+}
+"""What is asked of models that are told these of a film besides the picture. The view is how the film was made."""

@@ -128,6 +128,7 @@ def retell(
             area[index] = mask.mean()
             if answer.maps is not None:
                 inside[index] = [share_in(cam, variants.base.placement, mask) for cam in answer.maps[0]]
+            _tell(judge, films[index], variants.base, alterations, after[index])
         odds = log_odds(answer.probabilities[1 + len(variants.altered) :])
         for number, exchange in enumerate(exchanges.get(index, ())):
             column = judge.labels.index(exchange.label)
@@ -157,12 +158,20 @@ def _make(
     scene = Scene(picture, film.key)
     ready: dict[int, Ready] = {}
     for column, alteration in enumerate(alterations):
-        changed = alteration(scene)
+        changed = alteration(scene) if alteration.tell is None else None
         if changed is not None:
             ready[column] = judge.ready(changed)
     noises = [judge.ready(with_gain(picture, exchange.gain)) for exchange in exchanges]
     thorax = (scene.thorax.mask, scene.thorax.found) if alterations else (np.zeros((1, 1), bool), False)
     return _Made(judge.ready(picture), ready, tuple(noises), thorax)
+
+
+def _tell(judge: Judge, film: Film, base: Ready, alterations: Sequence[Alteration], after: Numbers) -> None:
+    """The same picture with something else said of it, into ``after`` [A, L]."""
+    for column, alteration in enumerate(alterations):
+        told = alteration.tell(film) if alteration.tell is not None else None
+        if told is not None:
+            after[column] = judge.answer(told, [base]).probabilities[0]
 
 
 def _ahead(indices: Sequence[int], made: Callable[[int], _Made], threads: int) -> Iterator[tuple[int, _Made]]:

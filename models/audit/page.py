@@ -80,7 +80,7 @@ def _altered(audit: Audit, film: Film, picture: Picture) -> list[Shown]:
     scene = Scene(picture, film.key)
     found = [Shown(_thumbnail(picture), "as it is", film.key)]
     for alteration in audit.alterations:
-        changed = alteration(scene)
+        changed = alteration(scene) if alteration.tell is None else None
         if changed is not None:
             found.append(Shown(_thumbnail(changed), alteration.words, "" if alteration.mild else "not counted"))
     for label, (without, with_label) in list(audit.spectra.items())[:1]:  # the others look alike at this size

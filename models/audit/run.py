@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
 
+from firstread.models.audit.alterations import ALTERATIONS, TOLD
 from firstread.models.audit.as_json import as_json
 from firstread.models.audit.audit import MOST_FILMS, Audit, audit, check_labels, must_be_judgeable
 from firstread.models.audit.judge import BundleJudge
@@ -56,7 +57,8 @@ def audit_bundle(
         if scores.problems[row] is None and scores.refused[row] is None and measured[row] is not None
     ]
     if not rows:
-        problem = next((each for each in scores.problems if each is not None), "the gate refuses all of them")
+        refused = next((f"refused: {each.text}" for each in scores.refused if each is not None), "")
+        problem = next((each for each in scores.problems if each is not None), refused)
         raise DataError(f"none of the {len(films)} films can be audited: {problem}")
     engine = open_engine(bundle, device, threads=threads)
     with opened("altering and reading again") as tell:
@@ -71,6 +73,7 @@ def audit_bundle(
             matched_on=sorted({name for row in rows for name in scores.making[row]}),
             by=by,
             most_films=most_films,
+            alterations=(*ALTERATIONS, *(TOLD[name] for name in bundle.architecture.metadata if name in TOLD)),
             phantoms=phantoms if bundle.has_maps else 0,
             threads=processor_threads(threads),
             on_progress=tell,

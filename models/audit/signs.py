@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from firstread.models.audit.alterations import ALTERATIONS
+from firstread.models.audit.alterations import ALTERATIONS, TOLD
 from firstread.models.audit.counterfactual import Effect, NoiseExchange
 from firstread.models.audit.maps import Outside
 from firstread.models.audit.nuisances import Correlation, NuisanceFigures
@@ -17,8 +17,9 @@ ANATOMY_TOO = ("brightness", "contrast")
 """Fluid makes a film brighter, and a score may well follow that: these count only when films are changed in them."""
 
 _RANK: dict[Grade, int] = {"not measured": -1, "none": 0, "weak": 1, "strong": 2}
-_WORDS = {each.key: each.words for each in ALTERATIONS}
-_MILD = frozenset(each.key for each in ALTERATIONS if each.mild)
+_ALL = (*ALTERATIONS, *TOLD.values())
+_WORDS = {each.key: each.words for each in _ALL}
+_MILD = frozenset(each.key for each in _ALL if each.mild)
 
 
 def follows(figures: NuisanceFigures | None, rules: Rules = RULES) -> Sign:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
-from firstread.models.audit.alterations import ALTERATIONS
+from firstread.models.audit.alterations import ALTERATIONS, TOLD
 from firstread.models.audit.as_json import figures_json, verdicts_json
 from firstread.models.audit.audit import Audit, audit
+from firstread.models.audit.judge import Answer, Ready, log_odds
 from firstread.models.audit.rules import RULES
-from firstread.models.data.film import DataError
+from firstread.models.data.film import DataError, Film
 from firstread.models.findings import LABELS
 from tests.models.audit_world import (
     LABEL,
@@ -86,6 +89,25 @@ def test_a_judge_of_letters_is_found_where_letters_are_painted_in() -> None:
     assert effects["mark-own-side"].shift > 0.3
     assert abs(effects["mark-other-side"].shift) < 0.01
     assert "painted in" in found.labels[0].sentence
+
+
+def test_a_judge_that_goes_by_the_view_it_is_told_is_found() -> None:
+    class Told(Stub):
+        def answer(self, film: Film, pictures: Sequence[Ready]) -> Answer:
+            found = super().answer(film, pictures)
+            odds = log_odds(found.probabilities) + (2.5 if film.view == "AP" else 0.0)
+            return Answer(1 / (1 + np.exp(-odds)), None)
+
+    made = world(0.0)
+    judge = Told(reads_anatomy)
+    said = np.array([judge.answer(film, [judge.ready(made.picture_of(film))]).probabilities[0] for film in made.films])
+    told = (TOLD["view"], TOLD["age"])
+    options: dict[str, Any] = {"alterations": told, "most_films": 30, "phantoms": 0}
+    one = audit(made.films, said, made.measured, judge, made.picture_of, **options).labels[0]
+    assert [effect.key for effect in one.effects] == ["told-other-view"]  # no film's age is known
+    assert one.effects[0].shift > 0.5
+    assert one.verdict == "shortcut"
+    assert "told AP for PA" in one.sentence
 
 
 def test_a_judge_of_nothing_is_neither_accused_nor_cleared() -> None:
