@@ -10,6 +10,8 @@ from firstread.models.metadata import METADATA, METADATA_UNITS, encoded_length
 EXPANSION = 4
 """A bottleneck puts out four times its inner channels."""
 
+MOST_BLOCKS, MOST_HIDDEN = 64, 8192
+
 FAMILIES = ("resnet50", "onnx")
 POOLINGS = ("mean", "log_mean_exp")
 HEADS = ("linear", "dense")
@@ -123,17 +125,17 @@ class Architecture:
     def _check_resnet(self) -> None:
         if self.graph is not None:
             raise ValueError("network.graph belongs to ONNX files: leave it out for resnet50")
-        if len(self.blocks) != 4 or min(self.blocks) < 1:
-            raise ValueError(f"network.blocks is {self.blocks}: four stages with at least one block each are needed")
+        if len(self.blocks) != 4 or min(self.blocks) < 1 or max(self.blocks) > MOST_BLOCKS:
+            raise ValueError(f"network.blocks is {self.blocks}: four stages of 1 to {MOST_BLOCKS} blocks are needed")
         if not 4 <= self.width <= 128:
             raise ValueError(f"network.width is {self.width}: it must lie between 4 and 128")
         if self.pooling not in POOLINGS:
             raise ValueError(f"network.pooling is {self.pooling!r}: it must be one of {', '.join(POOLINGS)}")
         if self.head not in HEADS:
             raise ValueError(f"network.head is {self.head!r}: it must be one of {', '.join(HEADS)}")
-        if self.head == "dense" and (not self.hidden or min(self.hidden) < 1):
+        if self.head == "dense" and not (self.hidden and 1 <= min(self.hidden) <= max(self.hidden) <= MOST_HIDDEN):
             raise ValueError(
-                f"network.hidden is {self.hidden}: a dense head needs at least one layer, none of them empty"
+                f"network.hidden is {self.hidden}: a dense head needs layers of 1 to {MOST_HIDDEN} units, at least one"
             )
         if self.head == "dense" and self.input_size < 32:
             raise ValueError("a dense head needs network.input_size, the side of the square that it was trained on")

@@ -8,6 +8,7 @@ The weights are ``weights.safetensors``, or ``network.onnx`` where the network i
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -162,6 +163,14 @@ def examine(folder: Path, *, sealed: bool = True) -> tuple[Bundle | None, list[s
 
     ``sealed``: False while a bundle is being written, before the file that makes it loadable is there.
     """
+    try:
+        return _examined(folder, sealed)
+    except OSError as error:
+        name = error.filename or folder
+        return None, [f"{name} cannot be read ({error.strerror or error}): let the agent's user read it"]
+
+
+def _examined(folder: Path, sealed: bool) -> tuple[Bundle | None, list[str]]:
     if not folder.is_dir():
         return None, [f"there is no folder {folder}: give the path of a bundle, or leave the setting out"]
     problems = _seal_problems(folder) if sealed else []
@@ -169,7 +178,7 @@ def examine(folder: Path, *, sealed: bool = True) -> tuple[Bundle | None, list[s
         return None, problems
     try:
         table = tomllib.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         return None, [f"{DESCRIPTION} cannot be read ({error}): install the bundle again"]
     if table.get("format") != FORMAT:
         return None, [f"it is of format {table.get('format')!r}, this version reads {FORMAT}: update one of the two"]
@@ -239,7 +248,7 @@ def _architecture(network: Mapping[str, Any], labels: tuple[str, ...], preproces
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in network.items()}
     if "graph" in values:
         graph = dict(values["graph"])
-        graph["columns"] = tuple(int(graph["columns"][label]) for label in labels)
+        graph["columns"] = tuple(graph["columns"][label] for label in labels)
         values["graph"] = _built(Graph, graph)
     if values.get("head") == "dense":
         values["input_size"] = preprocessing.input_size
@@ -256,10 +265,33 @@ def _canary(table: Mapping[str, Any]) -> Canary:
 
 
 def _built(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    unknown = sorted(set(values) - {field.name for field in fields(kind)})
+    known = {field.name: str(field.type) for field in fields(kind)}
+    unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(f"{kind.__name__.lower()} has no {', '.join(unknown)}")
+    for name, value in values.items():
+        if not _is_a(value, known[name]):
+            raise ValueError(f"{kind.__name__.lower()}.{name} is {value!r}: {_in_words(known[name])} is needed")
     return kind(**values)
+
+
+def _in_words(wanted: str) -> str:
+    each = wanted.removeprefix("tuple[").removesuffix(", ...]")
+    said = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}.get(each, "a table")
+    return f"a list, each of it {said}," if wanted != each else said
+
+
+def _is_a(value: object, wanted: str) -> bool:
+    """Whether a value of a TOML file is what a field says it takes; True is no number, and a number must be finite."""
+    if wanted.startswith("tuple["):
+        each = wanted.removeprefix("tuple[").removesuffix(", ...]")
+        return isinstance(value, tuple) and all(_is_a(one, each) for one in value)
+    if wanted == "float":
+        return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
+    if wanted == "int":
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 31
+    simple: dict[str, type] = {"str": str, "bool": bool}
+    return isinstance(value, simple[wanted]) if wanted in simple else True
 
 
 def sha256_of(path: Path) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from firstread.models.architecture import parameter_shapes
@@ -14,6 +16,7 @@ from firstread.models.findings import LABELS
 if TYPE_CHECKING:
     from firstread.models.bundle import Bundle
 
+SMALLEST_CANARY, LARGEST_CANARY = 16, 4096
 METHODS = ("platt", "temperature", "identity")
 
 
@@ -74,7 +77,21 @@ def _canary_problems(bundle: Bundle) -> list[str]:
             found.append(f"canary {canary.file} does not say what to expect for each label")
         if canary.file not in bundle.files:
             found.append(f"canary {canary.file} is not in the list of files")
+        elif not _is_a_picture(bundle.folder / canary.file):
+            found.append(f"canary {canary.file} is no grey PNG of {SMALLEST_CANARY} to {LARGEST_CANARY} pixels a side")
     return found
+
+
+def _is_a_picture(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            sides = picture.size
+            if not SMALLEST_CANARY <= min(sides) <= max(sides) <= LARGEST_CANARY:
+                return False
+            picture.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+    return True
 
 
 def _weight_problems(bundle: Bundle) -> list[str]:

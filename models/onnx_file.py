@@ -20,6 +20,7 @@ OWN = "firstread."
 """Begins the name of everything that is added to a foreign graph."""
 
 _STANDARD = ("", "ai.onnx")
+_ENDLESS = ("Loop", "Scan")
 _ENDS = ("Sigmoid", "Softmax")
 _PASSING = ("Flatten", "Reshape", "Squeeze", "Identity", "Dropout")
 
@@ -253,6 +254,8 @@ def _averages(node: NodeProto, values: dict[str, npt.NDArray[np.generic]]) -> bo
 def _refuse_foreign_parts(model: ModelProto) -> None:
     for graph in _graphs(model.graph):
         for node in graph.node:
+            if node.op_type in _ENDLESS:
+                raise OnnxFileError(f"it uses {node.op_type}, which may never end: export it without loops")
             if node.domain not in _STANDARD:
                 raise OnnxFileError(
                     f"it uses {node.domain}.{node.op_type}, which is not in the ONNX standard: export it with standard "

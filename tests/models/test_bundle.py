@@ -158,6 +158,21 @@ def test_weights_that_are_no_numbers_are_refused(copy: Path, value: float) -> No
     assert "layer3.0.conv2.weight holds values that are no numbers" in refusal(copy)
 
 
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n and then nothing"])
+def test_a_canary_that_is_no_picture_is_refused(copy: Path, content: bytes) -> None:
+    (copy / "canary_2.png").write_bytes(content)
+    rehash(copy, "canary_2.png")
+    assert "canary canary_2.png is no grey PNG" in refusal(copy)
+
+
+def test_a_bundle_that_may_not_be_read_says_so(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(bundles, "sha256_of", forbidden)
+    assert "bundle.toml cannot be read (Permission denied): let the agent's user read it" in refusal(copy)
+
+
 def test_a_file_name_that_leads_out_of_the_folder_is_not_followed(copy: Path) -> None:
     reseal(copy, lambda table: table["files"].__setitem__("../secret", "0"))
     assert "leads out of the folder" in refusal(copy)
@@ -195,6 +210,11 @@ def test_a_missing_entry_is_named(copy: Path) -> None:
         (lambda table: table["network"].update(name="onnx"), "lists no network.onnx"),
         (lambda table: table["network"].update(graph={"input": "x"}), "'columns' is missing"),
         (lambda table: table["network"].update(colour="green"), "architecture has no colour"),
+        (lambda table: table["network"].update(blocks=[1, 1, 1, 1.5]), "a list, each of it a whole number, is needed"),
+        (lambda table: table["network"].update(blocks=[1, 1, 1, 10**9]), "four stages of 1 to 64 blocks"),
+        (lambda table: table["network"].update(width="8"), "width is '8': a whole number is needed"),
+        (lambda table: table["network"].update(std=[0.2, 0.2, float("nan")]), "each of it a number"),
+        (lambda table: table["preprocessing"].update(equalise=0), "equalise is 0: true or false is needed"),
         (lambda table: table["preprocessing"].update(fit="tile"), "preprocessing.fit is 'tile'"),
         (lambda table: table["calibration"].update(method="spline"), "calibration method 'spline' is unknown"),
     ],

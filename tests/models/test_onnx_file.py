@@ -183,6 +183,23 @@ def test_an_operator_hidden_in_a_branch_is_refused_too(tmp_path: Path) -> None:
     assert "evil.Evil" in refusal(changed(nets.exported(nets.pooled()), hide), tmp_path)
 
 
+def test_a_loop_is_refused(tmp_path: Path) -> None:
+    def circle(model: onnx.ModelProto) -> None:
+        inner = helper.make_graph(
+            [helper.make_node("Identity", ["go"], ["on"])],
+            "body",
+            [
+                helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+                helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            ],
+            [helper.make_tensor_value_info("on", TensorProto.BOOL, [])],
+        )
+        model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+        model.graph.node.append(helper.make_node("Loop", ["", "yes"], [], body=inner))
+
+    assert "it uses Loop, which may never end" in refusal(changed(nets.exported(nets.pooled()), circle), tmp_path)
+
+
 def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
     content = nets.exported_anew(nets.pooled(), tmp_path / "new.onnx", inside=False)
     assert "lies in another file: save the network with its weights inside" in refusal(content, tmp_path)
