@@ -11,6 +11,7 @@ What could not be had is null.
                    verdict    "shortcut" | "suspect" | "clean" | "not_judged"
                    figures    positives, negatives, auroc, nuisances, follows (correlation), pairs (count), paired,
                               lost_by_noise (figure), flips (largest share under a mild change) and flips_by (its key),
+                              device_flips (largest share with a device drawn in) and device_flips_by,
                               outside_thorax (share), outside_area (share); null where not measured
                    signs      [{name, grade, caused, sentence}]; grade "none" | "weak" | "strong" | "not measured"
     made_at, firstread, bundle, data          as in an evaluation (``firstread.evaluation/1``)
@@ -37,10 +38,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from firstread import __version__
-from firstread.models.audit.audit import Audit, LabelAudit
+from firstread.models.audit.audit import Audit, LabelAudit, usable_pairs
+from firstread.models.audit.counterfactual import Effect
 from firstread.models.audit.nuisances import Alone
 from firstread.models.audit.rules import Rules
-from firstread.models.audit.signs import mild_effects
+from firstread.models.audit.signs import device_effects, mild_effects
 from firstread.models.bundle import Bundle
 from firstread.models.data.nuisance import meaning
 from firstread.models.evaluation.as_json import Source, bundle_json, data_json, without_nan
@@ -102,9 +104,9 @@ def figures_json(audit: Audit) -> dict[str, Any]:
 
 
 def _behind(one: LabelAudit, rules: Rules) -> dict[str, Any]:
-    paired = next((each for each in one.pairs if each.pairs >= rules.fewest_pairs and each.figure is not None), None)
-    turned = [effect for effect in mild_effects(one.effects, rules) if effect.flips is not None]
-    worst = max(turned, key=lambda effect: effect.flips.value if effect.flips else 0.0, default=None)
+    paired = next(iter(usable_pairs(one.pairs, rules)), None)
+    worst = _worst(mild_effects(one.effects, rules))
+    device = _worst(device_effects(one.effects, rules))
     return {
         "positives": one.positives,
         "negatives": one.negatives,
@@ -116,9 +118,16 @@ def _behind(one: LabelAudit, rules: Rules) -> dict[str, Any]:
         "lost_by_noise": None if one.exchange is None else asdict(one.exchange.lost),
         "flips": None if worst is None or worst.flips is None else asdict(worst.flips),
         "flips_by": None if worst is None else worst.key,
+        "device_flips": None if device is None or device.flips is None else asdict(device.flips),
+        "device_flips_by": None if device is None else device.key,
         "outside_thorax": None if one.outside is None else one.outside.share,
         "outside_area": None if one.outside is None else one.outside.area,
     }
+
+
+def _worst(effects: Sequence[Effect]) -> Effect | None:
+    turned = [effect for effect in effects if effect.flips is not None]
+    return max(turned, key=lambda effect: effect.flips.value if effect.flips else 0.0, default=None)
 
 
 def _label(one: LabelAudit) -> dict[str, Any]:

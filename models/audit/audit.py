@@ -103,6 +103,16 @@ class Audit:
     spectra: Mapping[str, tuple[Spectrum, Spectrum]]
 
 
+def usable_pairs(pairs: Sequence[Matched], rules: Rules) -> list[Matched]:
+    """Those matchings that gave pairs enough."""
+    return [each for each in pairs if each.pairs >= rules.fewest_pairs and each.figure is not None]
+
+
+def balanced(pairs: Matched, rules: Rules) -> bool:
+    """Whether the making no longer tells these pairs apart."""
+    return pairs.left is None or pairs.left.value < rules.offered
+
+
 def check_labels(wanted: Sequence[str], assessed: Sequence[str]) -> tuple[str, ...]:
     """The labels to audit: those wanted, or all that the model assesses.
 
@@ -216,7 +226,8 @@ class _Labels:
         outside = outside_of(self.retold.inside[:, column], self.retold.area)
         positives, negatives = int((known & present).sum()), int((known & ~present).sum())
         reason = _reason(self.known, self.target, label, self.rules)
-        observed = (signs.change(found, self.rules), signs.saliency(outside, self.rules))
+        altered = (signs.change(found, self.rules), signs.device(found, self.rules))
+        looks = signs.saliency(outside, self.rules)
         bare = LabelAudit(
             label=label,
             experimental=experimental,
@@ -226,7 +237,7 @@ class _Labels:
             reason=reason,
             verdict="not_judged",
             sentence=reason,
-            signs=observed,
+            signs=(*altered, looks),
             effects=found,
             outside=outside,
             in_lesion=lesion,
@@ -246,9 +257,8 @@ class _Labels:
             matched(films, flags, score, making, on or making.names, predicted, kind)
             for kind in (("nuisances", "propensity") if nuisances is not None else ())
         )
-        chosen = next(
-            (each for each in pairs if each.pairs >= self.rules.fewest_pairs and each.figure is not None), None
-        )
+        chosen = usable_pairs(pairs, self.rules)
+        proof = next((each for each in chosen if balanced(each, self.rules)), chosen[0] if chosen else None)
         compared = (
             within(by, [levels[row] for row in rows], flags, score, patients) for by, levels in self.groups.items()
         )
@@ -256,19 +266,21 @@ class _Labels:
         exchange = noise_exchange(self.retold, label, present, [film.patient for film in self.films])
         every = (
             signs.follows(nuisances, self.rules),
-            signs.pairs(auroc, chosen, self.rules),
+            signs.pairs(auroc, chosen[0] if chosen else None, self.rules),
             signs.view(groups, self.rules),
-            observed[0],
+            altered[0],
             signs.exchange(exchange, self.rules),
-            observed[1],
+            altered[1],
+            looks,
         )
         verdict, sentence = judged(
             Evidence(
                 positives=positives,
                 negatives=negatives,
                 auroc=_triple(auroc),
-                paired=None if chosen is None or chosen.figure is None else _triple(chosen.figure),
-                pairs=max((each.pairs for each in pairs), default=0) if chosen is None else chosen.pairs,
+                paired=None if proof is None or proof.figure is None else _triple(proof.figure),
+                pairs=max((each.pairs for each in pairs), default=0) if proof is None else proof.pairs,
+                left=None if proof is None or proof.left is None else proof.left.value,
                 offered=None if nuisances is None else _triple(nuisances.together),
                 signs=every,
             ),

@@ -39,7 +39,8 @@ def print_audit(t: dict[str, Any], console: Console) -> None:
         "made alike (pairs)",
         "follows",
         "lost by noise",
-        "turns",
+        "turned by a mild change",
+        "by a device",
         "map outside",
     )
     for one in judged:
@@ -55,7 +56,8 @@ def print_audit(t: dict[str, Any], console: Console) -> None:
                     f"{_figure(f['paired'])} ({f['pairs']})",
                     _figure(f["follows"]),
                     _figure(f["lost_by_noise"]),
-                    "-" if f["flips"] is None else f"{100 * f['flips']['value']:.0f} % ({f['flips_by']})",
+                    _turned(f["flips"], f["flips_by"]),
+                    _turned(f["device_flips"], f["device_flips_by"]),
                     "-" if f["outside_thorax"] is None else f"{100 * f['outside_thorax']:.0f} %",
                 )
             )
@@ -72,6 +74,10 @@ def _table(*columns: str) -> Table:
 
 def _line(console: Console, text: str) -> None:
     console.print(Text(text))
+
+
+def _turned(flips: dict[str, Any] | None, by: str | None) -> str:
+    return "-" if flips is None else f"{100 * flips['value']:.0f} % ({by})"
 
 
 def _figure(found: dict[str, Any] | None) -> str:

@@ -23,6 +23,9 @@ _RIM = 0.04
 
 _LEAD_GREY = 0.97
 
+_TUBE = ((0.0, 0.06, 40), (-0.028, 0.01, 65), (0.028, 0.01, 65), (0.018, 0.011, 120))
+"""Offset, width (of half a thorax) and grey of a drain's body, walls and stripe, as bright as on real films."""
+
 _SIDE = 256
 """Marks are looked for on the film at so many pixels."""
 
@@ -109,7 +112,7 @@ def with_chest_tube(picture: Picture, thorax: Thorax, rng: np.random.Generator) 
     curve = smooth_outline([(side * x, y) for x, y in way], closed=False, steps=10)
     strokes = [
         (float(a[0]) + shift, float(a[1]), float(b[0]) + shift, float(b[1]), width, grey)
-        for shift, width, grey in ((0.0, 0.06, 45), (-0.028, 0.01, 90), (0.028, 0.01, 90), (0.018, 0.014, 190))
+        for shift, width, grey in _TUBE
         for a, b in pairwise(curve)
     ]
     return _exposed(picture, canvas.strokes(strokes))

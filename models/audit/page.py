@@ -53,6 +53,7 @@ def page(audit: Audit, table: dict[str, Any], picture_of: Callable[[Film], Pictu
         t=table,
         words=VERDICTS,
         meaning=meaning,
+        meanings=lambda names: [meaning(name) for name in names],
         judged=[one["label"] for one in table["verdicts"] if table["labels"][one["label"]]["auroc"] is not None],
         effects={
             label: {effect["key"]: effect for effect in found["effects"]} for label, found in table["labels"].items()

@@ -7,13 +7,14 @@ how ill the patient is go together in the clinic too (the ill are filmed in bed)
 - ``shortcut``: a strong sign that was caused; or the score strongly follows how films were made within the classes and
   the evidence that it sees more than that is missing (pairs made alike show nothing, or there are too few of them).
 - ``suspect``: any other sign, weak or strong.
-- ``clean``: no sign, the score tells the classes apart, and either it does so on pairs made alike too, or how the films
-  were made tells nothing in these data.
+- ``clean``: no sign, the score tells the classes apart, and either it does so on pairs made alike too (so alike that
+  the making no longer tells them apart), or how the films were made tells nothing in these data.
 - ``not_judged``: too few films; or no sign, but nothing that clears it either.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -32,8 +33,8 @@ class Rules:
     ``flips_*``: share of films whose result turns under a mild change; the lower end of the 95 % interval counts.
     ``shift_*``: mean shift of the log odds under a mild change, in standard deviations of the log odds over the films.
     ``exchange_*``: AUROC lost when the classes' mean noise is exchanged; its interval must exclude 0. ``offered``: when
-    the nuisances' AUROC lies below this they tell nothing. ``map_weak``: the map is less dense inside the thorax than
-    this multiple of its density outside.
+    the nuisances' AUROC lies below this they tell nothing, of all films or of pairs. ``map_weak``: the map is less
+    dense inside the thorax than this multiple of its density outside.
     """
 
     fewest_films: int = 30
@@ -64,7 +65,7 @@ RULES = Rules()
 
 @dataclass(frozen=True)
 class Sign:
-    """One sign. ``name``: ``follows``, ``pairs``, ``view``, ``change``, ``exchange`` or ``map``.
+    """One sign. ``name``: ``follows``, ``pairs``, ``view``, ``change``, ``exchange``, ``device`` or ``map``.
 
     ``caused``: films were changed and the score answered; else it was only observed. ``sentence``: with its numbers.
     """
@@ -79,7 +80,8 @@ class Sign:
 class Evidence:
     """What a verdict on one label rests on, besides its signs; each value with its 95 % interval (low, high).
 
-    ``auroc``: on all films. ``paired``: on pairs made alike, None with too few. ``offered``: what nuisances reach.
+    ``auroc``: on all films. ``paired``: on pairs made alike, None with too few; ``left``: what the making alone still
+    reaches on them, None where that is not known. ``offered``: what nuisances alone reach on all films.
     """
 
     positives: int
@@ -87,6 +89,7 @@ class Evidence:
     auroc: tuple[float, float, float]
     paired: tuple[float, float, float] | None
     pairs: int
+    left: float | None
     offered: tuple[float, float, float] | None
     signs: tuple[Sign, ...]
 
@@ -115,16 +118,29 @@ def judged(evidence: Evidence, rules: Rules = RULES) -> tuple[Verdict, str]:
     signs = evidence.signs
     caused = [sign for sign in signs if sign.grade == "strong" and sign.caused]
     follows = [sign for sign in signs if sign.name == "follows" and sign.grade == "strong"]
-    shows_more = evidence.paired is not None and evidence.paired[1] > 0.5
     if caused:
-        return "shortcut", f"Follows how the film was made: {'; '.join(sign.sentence for sign in caused)}."
-    if follows and not shows_more:
-        lacking = "pairs made alike show nothing more" if evidence.paired else "too few pairs made alike to show more"
+        return "shortcut", f"Follows {_what(caused)}: {'; '.join(sign.sentence for sign in caused)}."
+    if follows and not shows_more(evidence, rules):
+        lacking = "pairs made alike prove nothing more" if evidence.paired else "too few pairs made alike to show more"
         return "shortcut", f"Follows how the film was made: {follows[0].sentence}, and {lacking}."
     found = [sign for sign in signs if sign.grade in ("weak", "strong")]
     if found:
-        return "suspect", f"Partly follows how the film was made: {'; '.join(sign.sentence for sign in found)}."
+        return "suspect", f"Partly follows {_what(found)}: {'; '.join(sign.sentence for sign in found)}."
     return _cleared(evidence, rules)
+
+
+def shows_more(evidence: Evidence, rules: Rules = RULES) -> bool:
+    """Whether pairs made alike, which the making really does not tell apart, are told apart by the score."""
+    balanced = evidence.left is None or evidence.left < rules.offered
+    return evidence.paired is not None and evidence.paired[1] > 0.5 and balanced
+
+
+def _what(found: Sequence[Sign]) -> str:
+    """What a score follows, in words."""
+    devices = [sign for sign in found if sign.name == "device"]
+    if len(devices) == len(found):
+        return "devices on the patient"
+    return "how the film was made, and devices on the patient" if devices else "how the film was made"
 
 
 def _cleared(evidence: Evidence, rules: Rules) -> tuple[Verdict, str]:
@@ -141,12 +157,18 @@ def _cleared(evidence: Evidence, rules: Rules) -> tuple[Verdict, str]:
             f"No sign of a shortcut: how the films were made tells nothing here (AUROC {evidence.offered[0]:.2f}), "
             f"and the score tells them apart (AUROC {value:.2f}, {low:.2f} to {high:.2f}).",
         )
-    if evidence.paired is not None and evidence.paired[1] > 0.5:
+    if evidence.paired is not None and shows_more(evidence, rules):
         return (
             "clean",
             f"No sign of a shortcut: AUROC {evidence.paired[0]:.2f} ({evidence.paired[1]:.2f} to "
             f"{evidence.paired[2]:.2f}) on {evidence.pairs} pairs made alike, {value:.2f} on all films, and changes to "
             f"the films hardly move it.",
+        )
+    if evidence.paired is not None and evidence.paired[1] > 0.5:
+        return (
+            "not_judged",
+            f"Cannot be cleared: no sign of a shortcut was found, but on {evidence.pairs} pairs made alike "
+            f"the making alone still reaches AUROC {evidence.left:.2f}, the score {evidence.paired[0]:.2f}.",
         )
     lacking = (
         f"on {evidence.pairs} pairs made alike AUROC is {evidence.paired[0]:.2f} ({evidence.paired[1]:.2f} to "

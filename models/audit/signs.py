@@ -19,7 +19,8 @@ ANATOMY_TOO = ("brightness", "contrast")
 _RANK: dict[Grade, int] = {"not measured": -1, "none": 0, "weak": 1, "strong": 2}
 _ALL = (*ALTERATIONS, *TOLD.values())
 _WORDS = {each.key: each.words for each in _ALL}
-_MILD = frozenset(each.key for each in _ALL if each.mild)
+_MILD = frozenset(each.key for each in _ALL if each.mild and each.family != "devices")
+_DEVICES = frozenset(each.key for each in _ALL if each.mild and each.family == "devices")
 
 
 def follows(figures: NuisanceFigures | None, rules: Rules = RULES) -> Sign:
@@ -73,9 +74,17 @@ def view(found: Sequence[Within], rules: Rules = RULES) -> Sign:
 
 def change(effects: Sequence[Effect], rules: Rules = RULES) -> Sign:
     """Do results turn, or does the score move, under changes that leave the disease alone?"""
-    mild = mild_effects(effects, rules)
+    return _altered("change", mild_effects(effects, rules), "under any mild change of the films", rules)
+
+
+def device(effects: Sequence[Effect], rules: Rules = RULES) -> Sign:
+    """Do results turn, or does the score move, when a tube or leads are drawn in?"""
+    return _altered("device", device_effects(effects, rules), "when a device is drawn in", rules)
+
+
+def _altered(name: str, mild: Sequence[Effect], when: str, rules: Rules) -> Sign:
     if not mild:
-        return Sign("change", "not measured", True, "too few films were altered")
+        return Sign(name, "not measured", True, "too few films were altered")
     grades = {effect.key: change_grade(effect, rules) for effect in mild}
     worst = max(grades.values(), key=lambda grade: _RANK[grade])
     if worst == "none":
@@ -83,19 +92,24 @@ def change(effects: Sequence[Effect], rules: Rules = RULES) -> Sign:
         share = (
             f"at most {100 * most.flips.value:.1f} % of the results turn" if most.flips else "the score hardly moves"
         )
-        return Sign("change", "none", True, f"{share} under any mild change of the films")
+        return Sign(name, "none", True, f"{share} {when}")
     named = sorted(
         (effect for effect in mild if grades[effect.key] == worst),
         key=lambda effect: -max(effect.flips.value if effect.flips else 0.0, abs(effect.shift) / 3),
     )
     others = ", ".join(_WORDS[effect.key] for effect in named[2:])
     more = f"; so do {others}" if others else ""
-    return Sign("change", worst, True, "; ".join(_said(effect) for effect in named[:2]) + more)
+    return Sign(name, worst, True, "; ".join(_said(effect) for effect in named[:2]) + more)
 
 
 def mild_effects(effects: Sequence[Effect], rules: Rules = RULES) -> list[Effect]:
     """The effects that count in the verdict: of mild alterations, on films enough."""
     return [effect for effect in effects if effect.key in _MILD and effect.films >= rules.fewest_altered]
+
+
+def device_effects(effects: Sequence[Effect], rules: Rules = RULES) -> list[Effect]:
+    """The effects of devices drawn in, on films enough."""
+    return [effect for effect in effects if effect.key in _DEVICES and effect.films >= rules.fewest_altered]
 
 
 def change_grade(effect: Effect, rules: Rules = RULES) -> Grade:
@@ -118,7 +132,7 @@ def exchange(found: NoiseExchange | None, rules: Rules = RULES) -> Sign:
         grade,
         True,
         f"with the noise of the two classes exchanged AUROC goes from {found.before:.2f} to {found.after:.2f} "
-        f"(by {-found.lost.value:+.2f}, {-found.lost.high:+.2f} to {-found.lost.low:+.2f})",
+        f"(lost {_plain(found.lost.value)}, {_plain(found.lost.low)} to {_plain(found.lost.high)})",
     )
 
 
@@ -135,10 +149,14 @@ def saliency(found: Outside | None, rules: Rules = RULES) -> Sign:
     )
 
 
+def _plain(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no -0.00
+
+
 def _said(effect: Effect) -> str:
     words = _WORDS[effect.key]
     parts = []
-    if effect.flips is not None and effect.flips.count:
+    if effect.flips is not None and effect.flips.value >= 0.01:
         parts.append(
             f"turns {100 * effect.flips.value:.0f} % of the results "
             f"({100 * effect.flips.low:.0f} to {100 * effect.flips.high:.0f} %)"

@@ -25,6 +25,7 @@ def evidence(*found: Sign, **changed: object) -> Evidence:
         "auroc": (0.8, 0.7, 0.9),
         "paired": (0.75, 0.6, 0.85),
         "pairs": 30,
+        "left": 0.599,
         "offered": (0.9, 0.85, 0.95),
         "signs": found,
     }
@@ -39,6 +40,8 @@ def evidence(*found: Sign, **changed: object) -> Evidence:
         (evidence(negatives=29), "not_judged"),
         (evidence(sign("change", "strong", True)), "shortcut"),
         (evidence(sign("change", "weak", True)), "suspect"),
+        (evidence(sign("device", "strong", True)), "shortcut"),
+        (evidence(sign("device", "weak", True)), "suspect"),
         (evidence(sign("exchange", "strong", True)), "shortcut"),
         (evidence(sign("view", "strong")), "suspect"),
         (evidence(sign("map", "weak")), "suspect"),
@@ -48,6 +51,9 @@ def evidence(*found: Sign, **changed: object) -> Evidence:
         (evidence(sign("follows", "strong"), paired=(0.6, 0.501, 0.7)), "suspect"),
         (evidence(sign("follows", "strong"), paired=None, pairs=29), "shortcut"),
         (evidence(sign("follows", "weak"), paired=None, pairs=29), "suspect"),
+        (evidence(sign("follows", "strong"), left=0.6), "shortcut"),
+        (evidence(left=0.6), "not_judged"),  # the making still tells the pairs apart
+        (evidence(left=None), "clean"),
         # no sign: cleared only by pairs that show something, or where the making tells nothing
         (evidence(paired=(0.6, 0.5, 0.7)), "not_judged"),
         (evidence(paired=None, pairs=29), "not_judged"),
@@ -67,6 +73,10 @@ def test_every_sentence_says_its_numbers() -> None:
     assert judged(evidence(sign("change", "strong", True)))[1] == "Follows how the film was made: change is strong."
     assert "0.75 (0.60 to 0.85) on 30 pairs made alike" in judged(evidence())[1]
     assert "only 7 pairs made alike, 30 are needed" in judged(evidence(paired=None, pairs=7))[1]
+    assert "the making alone still reaches AUROC 0.70, the score 0.75" in judged(evidence(left=0.7))[1]
+    assert judged(evidence(sign("device", "strong", True)))[1] == "Follows devices on the patient: device is strong."
+    both = evidence(sign("device", "weak", True), sign("view", "weak"))
+    assert judged(both)[1].startswith("Partly follows how the film was made, and devices on the patient: ")
     assert "may be chance" in judged(evidence(paired=(0.6, 0.5, 0.7)))[1]
 
 
@@ -123,6 +133,14 @@ def test_strong_changes_and_few_films_do_not_count() -> None:
     assert signs.change([effect(), effect("blur-2", turned=200), effect("mirrored", turned=200)]).grade == "none"
     assert signs.change([effect(turned=19, films=19)]).grade == "not measured"
     assert signs.change([]).grade == "not measured"
+
+
+def test_devices_are_a_sign_of_their_own() -> None:
+    drawn = [effect(), effect("chest-tube", 60), effect("ecg-leads")]
+    assert signs.change(drawn).grade == "none"
+    assert signs.device(drawn).grade == "strong"
+    assert signs.device(drawn).sentence.startswith("a chest tube drawn in turns 30 % of the results (24 to 37 %)")
+    assert signs.device([effect()]).grade == "not measured"
 
 
 def test_the_worst_change_is_named_first() -> None:

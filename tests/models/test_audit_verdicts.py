@@ -144,6 +144,7 @@ def test_the_card_gets_verdict_sentence_and_figures() -> None:
     assert figures["paired"]["value"] > 0.9
     assert figures["pairs"] >= 30
     assert figures["flips"]["value"] < 0.05
+    assert figures["device_flips_by"] in ("chest-tube", "ecg-leads")
     assert figures["outside_thorax"] is None
     whole = figures_json(of_anatomy())
     assert whole["rules"]["fewest_films"] == RULES.fewest_films
