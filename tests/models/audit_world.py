@@ -119,7 +119,7 @@ def audited(made: World, score: Score, **options: object) -> Audit:
     judge = Stub(score)
     probabilities = np.array([1 / (1 + np.exp(-score(made.picture_of(film)))) for film in made.films])[:, None]
     assert np.isfinite(log_odds(probabilities)).all()
-    settings: dict[str, object] = {"most_films": 26, "phantoms": 0, "threads": 1, "matched_on": ("noise",)}
+    settings: dict[str, object] = {"most_films": 32, "phantoms": 0, "threads": 1, "matched_on": ("noise",)}
     return audit(
         made.films,
         probabilities,

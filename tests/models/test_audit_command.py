@@ -21,7 +21,7 @@ from firstread.models.bundle import load_bundle, reference_bundle
 from firstread.models.phantoms import draw, random_spec
 from tests.models.tiny import make_tiny_bundle
 
-FILMS = 62
+FILMS = 66
 
 
 def audit(*arguments: object) -> Result:
@@ -35,7 +35,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table and phantoms of 144 pixels, every other one with an effusion, from two scanners."""
+    """A table and phantoms of 160 pixels, every other one with an effusion, from two scanners."""
     folder = tmp_path_factory.mktemp("films")
     with (folder / "labels.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -43,10 +43,10 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(FILMS):
             rng = np.random.default_rng([8, number])
             labels = ("Effusion",) if number % 2 else ()
-            image = draw(random_spec(rng, labels, (144, 144))).image
+            image = draw(random_spec(rng, labels, (160, 160))).image
             Image.fromarray((image * 255).astype(np.uint8)).save(folder / f"<film> {number}.png")
             name = "Effusion" if labels else "No Finding"
-            writer.writerow([f"<film> {number}.png", name, number, "FM"[number % 2], 50, "PA", "AB"[number // 31]])
+            writer.writerow([f"<film> {number}.png", name, number, "FM"[number % 2], 50, "PA", "AB"[number // 33]])
     return folder
 
 
@@ -54,7 +54,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(bundle: Path, films: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
     out = tmp_path_factory.mktemp("out")
     told = ["--labels", films / "labels.csv", "--images", films, "--label", "Effusion", "--label", "Mass"]
-    written = ["--max-films", 6, "--threads", 1, "--json", out / "audit.json", "--html", out / "audit.html"]
+    written = ["--max-films", 8, "--threads", 1, "--json", out / "audit.json", "--html", out / "audit.html"]
     return audit(bundle, *told, *written), out
 
 
@@ -79,7 +79,7 @@ def test_the_json_has_verdicts_on_top_and_no_nan(results: tuple[Result, Path]) -
     effusion = found["labels"]["Effusion"]
     assert effusion["auroc"]["positives"] + effusion["auroc"]["negatives"] == found["audited"]["films"]
     assert {each["by"] for each in effusion["within"]} <= {"Manufacturer", "sex", "view"}
-    assert found["audited"]["altered"] == 6
+    assert found["audited"]["altered"] == 8
     assert found["data"]["films"] == FILMS
 
 

@@ -83,7 +83,7 @@ def test_a_judge_of_anatomy_is_cleared_on_the_same_films() -> None:
 
 def test_a_judge_of_letters_is_found_where_letters_are_painted_in() -> None:
     marks = tuple(each for each in ALTERATIONS if each.family == "marks")
-    found = audited(world(0.0, 80), reads_mark, alterations=marks)
+    found = audited(world(0.0), reads_mark, alterations=marks)
     effects = {effect.key: effect for effect in found.labels[0].effects}
     assert found.labels[0].verdict == "shortcut"
     assert effects["mark-own-side"].shift > 0.3
@@ -98,7 +98,7 @@ def test_a_judge_that_goes_by_the_view_it_is_told_is_found() -> None:
             odds = log_odds(found.probabilities) + (2.5 if film.view == "AP" else 0.0)
             return Answer(1 / (1 + np.exp(-odds)), None)
 
-    made = world(0.0, 80)
+    made = world(0.0)
     judge = Told(reads_anatomy)
     said = np.array([judge.answer(film, [judge.ready(made.picture_of(film))]).probabilities[0] for film in made.films])
     told = (TOLD["view"], TOLD["age"])
@@ -111,7 +111,7 @@ def test_a_judge_that_goes_by_the_view_it_is_told_is_found() -> None:
 
 
 def test_a_judge_of_nothing_is_neither_accused_nor_cleared() -> None:
-    found = audited(world(0.0, 80), reads_nothing, alterations=())
+    found = audited(world(0.0), reads_nothing, alterations=())
     assert found.labels[0].verdict == "not_judged"
     assert "does not tell these films apart" in found.labels[0].sentence
 
