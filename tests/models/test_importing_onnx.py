@@ -111,7 +111,6 @@ def test_probabilities_that_are_not_called_so_are_taken_at_the_users_word(tmp_pa
 
 def test_a_network_exported_from_torch_answers_as_in_torch(tmp_path: Path) -> None:
     """Size and channels come from the graph; greys stand as they are."""
-    pytest.importorskip("onnxscript")
     torch.manual_seed(2)
     network = nn.Sequential(
         nn.Conv2d(1, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)

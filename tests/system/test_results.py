@@ -41,7 +41,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Iterato
             bundle=tiny_bundle,
             destinations=[
                 pacs.destination,
-                {**his.destination, "answer_timeout_s": 0.5},
+                his.destination,
                 ris_module.destination(held.port, "held", hold=True),
                 ris_module.destination(DEAD_PORT, "dead"),
                 destination(moody.port, "moody", sends=["sr"]),
