@@ -6,7 +6,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= deploy/constraints.txt
-PYTEST_ARGS ?=
+# Two at a time: most of what the system's tests do is wait for peers.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --no-compile \
 	$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))

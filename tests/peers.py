@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 
 def require_peer(name: str) -> str:
     """Path of a peer's program (``storescp``, ``dciodvfy``, ``Orthanc``, ``chromium``)."""
-    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/lib/dcmtk")
+    # pynetdicom brings programs of the same names, which an activated environment would put first.
+    folders = [each for each in os.environ.get("PATH", "").split(os.pathsep) if each != sysconfig.get_path("scripts")]
+    found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/lib/dcmtk"]))
     if found:
         return found
     message = f"{name} is not installed: run deploy/install-peers.sh as root"
