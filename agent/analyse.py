@@ -167,7 +167,7 @@ class Analyser:
         except Exception as error:
             self._fail(claim, f"the model {claim.bundle or 'in force'} cannot be used: {error}")
             return
-        film = _Film(claim, model, str(new_place(PREVIEWS, ".png")))
+        film = _Film(claim, model, str(new_place(PREVIEWS, ".pgm")))
         self._films[claim.id] = film
         decoders.submit(
             claim.id,

@@ -26,7 +26,7 @@ PREVIEW_SIDE = 1024
 
 @dataclass(frozen=True)
 class FilmOrder:
-    """What to read, and how the model wants it. ``preview_target`` is where the upright picture goes (PNG)."""
+    """What to read, and how the model wants it. ``preview_target`` is where the upright picture goes (PGM)."""
 
     path: str
     preview_target: str
@@ -96,9 +96,10 @@ def _preview_for_the_page(path: Path, target: str) -> bool:
 
 
 def _write_preview(pixels: npt.NDArray[np.float32], target: str) -> None:
-    """8-bit grey PNG. It can be made again from the film, so that it is not synced."""
+    """8-bit grey PGM: packing it would cost as much as all other reading. It can be made again from the film, so that
+    it is not synced."""
     os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
     picture = Image.fromarray((pixels * 255.0 + 0.5).astype(np.uint8))
     temporary = target + ".part"
-    picture.save(temporary, format="PNG", compress_level=1)
+    picture.save(temporary, format="PPM")
     os.replace(temporary, target)

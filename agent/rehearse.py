@@ -33,7 +33,7 @@ def _rehearse(
     read = read_film(
         FilmOrder(
             path=str(settings.spool / image.path),
-            preview_target=str(folder / "preview.png"),
+            preview_target=str(folder / "preview.pgm"),
             preprocessing=model.bundle.preprocessing,
             minimum_age_years=settings.study.minimum_age_years,
             spellings=spellings_file(settings),
@@ -41,7 +41,7 @@ def _rehearse(
     )
     if read.square is None:
         return replace(image, state=ImageState.NOT_ANALYSED, reason=read.reason, prediction=None)
-    output = model.engine.run(read.square[np.newaxis])
+    output = model.engine.run(read.square[np.newaxis], [read.known])
     prediction = Prediction(
         sop_instance_uid=image.sop_instance_uid,
         probabilities={
@@ -49,5 +49,6 @@ def _rehearse(
         },
         boxes={},
         model=model.bundle.identity,
+        notes=read.put_right,
     )
     return replace(image, state=ImageState.ANALYSED, reason=None, prediction=prediction)

@@ -288,7 +288,7 @@ def _unpacked(raw: IntegerImage, layout: _Layout) -> IntegerImage:
         return (signed << above) >> (above + below) if above or below else signed
     if above == 0 and below == 0:
         return raw
-    return (raw >> below) & raw.dtype.type((1 << layout.stored) - 1)
+    return (raw >> below if below else raw) & raw.dtype.type((1 << layout.stored) - 1)
 
 
 def _settled(image: IntegerImage, stream: Codestream, layout: _Layout) -> tuple[IntegerImage, _Layout]:

@@ -31,7 +31,10 @@ class NoPicture(Exception):
 
 def preview(spool: Path, place: str | None) -> bytes:
     """The PNG of the upright film. Raises NoPicture when it was purged or never made."""
-    return _inside(spool, place).read_bytes()
+    with Image.open(_inside(spool, place)) as picture:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def thumbnail(spool: Path, place: str | None) -> bytes:

@@ -41,7 +41,7 @@ def test_a_film_goes_when_its_days_are_over_and_result_and_trail_stay(ward: Ward
     assert ward.care.retention() == 0 and film.exists()
     ward.at(WHEN_DAYS_ARE_OVER)
     assert ward.care.retention() == 1 and not film.exists()
-    assert list((ward.settings.spool / "previews").rglob("*.png")) == []
+    assert list((ward.settings.spool / "previews").rglob("*.*")) == []
     with ward.store.read() as connection:
         row = studies.find(connection, "1.2.3")
         assert row.state == StudyState.ANALYSED and len(studies.results_of(connection, row.id)) == 1
