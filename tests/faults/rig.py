@@ -43,13 +43,15 @@ RULES: dict[str, Any] = {
 class Rig:
     """One agent, one PACS, one RIS. The spool lies on a disk of its own where this process may mount one."""
 
-    def __init__(self, folder: Path, bundle: Path, **sections: Any) -> None:
+    def __init__(
+        self, folder: Path, bundle: Path, *, own_disk: bool = True, pacs: Pacs | None = None, **sections: Any
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.spool = folder / "disk" / "data"
-        self.disk = _mount(folder / "disk")
+        self.disk = own_disk and _mount(folder / "disk")
         self.control, self.order = folder / "faults.json", folder / "crash-at"
-        self.pacs, self.ris = Pacs(PATIENCE_S), Ris(PATIENCE_S)
+        self.pacs, self.ris = pacs or Pacs(PATIENCE_S), Ris(PATIENCE_S)
         retry = {"first_s": 0.2, "max_s": 1.0, "max_refusals": 10}
         self.agent = Agent(
             folder / "agent",

@@ -66,7 +66,7 @@ class Films:
             **changes,
         )
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = self.uid()
-        return Sent(study, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), _encoded(dataset), deadly)
+        return Sent(study, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), encoded(dataset), deadly)
 
 
 class Scanner(threading.Thread):
@@ -141,7 +141,8 @@ def _is_success(answer: str) -> bool:
     return answer == "0000" or (len(answer) == 4 and answer.startswith("B"))
 
 
-def _encoded(dataset: Dataset) -> bytes:
+def encoded(dataset: Dataset) -> bytes:
+    """The data set, explicit little endian."""
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, dataset)
