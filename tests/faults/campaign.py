@@ -23,7 +23,7 @@ from typing import Any
 
 from tests.faults import oracle
 from tests.faults.plan import Fault, Round, draw
-from tests.faults.rig import Recovery, Rig
+from tests.faults.rig import DISK_MB, Recovery, Rig
 from tests.faults.senders import Films, Scanner, Sent
 from tests.models.tiny import make_tiny_bundle
 from tests.system.agent import psutil_gone
@@ -35,6 +35,9 @@ DRAINED_S = 30.0
 """After everything healed and every film was acknowledged."""
 
 GIVE_UP_S = 150.0
+
+ROUND_MB = 40
+"""What a round leaves on the disk at most."""
 
 
 class Campaign:
@@ -278,10 +281,14 @@ def run(
     *,
     patience: float = 1.0,
     say: Callable[[str], None] = lambda _: None,
+    keep: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Plays the rounds on a fresh rig; the log, with every finding. ``patience`` stretches the limits in time."""
+    """Plays the rounds on a fresh rig; the log, with every finding. ``patience`` stretches the limits in time.
+
+    ``keep`` gets the log so far after every round.
+    """
     played: list[dict[str, Any]] = []
-    rig = Rig(folder, make_tiny_bundle(folder / "tiny"))
+    rig = Rig(folder, make_tiny_bundle(folder / "tiny"), disk_mb=DISK_MB + ROUND_MB * len(rounds))
     try:
         rig.start()
         campaign = Campaign(rig, seed, patience)
@@ -295,8 +302,13 @@ def run(
                 say(f"    never met: {'; '.join(one['never_met'])}")
             for finding in one["findings"]:
                 say(f"    FOUND {finding}")
+            keep(_log(seed, played))
     finally:
         rig.close()
+    return _log(seed, played)
+
+
+def _log(seed: int, played: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "seed": seed,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -322,9 +334,14 @@ def main() -> int:
     asked = parser.parse_args()
     rounds = list(range(1, asked.rounds + 1)) if asked.only is None else [asked.only]
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="firstread-faults-"))
-    log = run(folder, rounds, asked.seed, patience=asked.patience, say=lambda words: print(words, flush=True))
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(log, indent=1) + "\n")
+
+    def keep(log: dict[str, Any]) -> None:
+        if asked.json is not None:
+            asked.json.write_text(json.dumps(log, indent=1) + "\n")
+
+    log = run(
+        folder, rounds, asked.seed, patience=asked.patience, say=lambda words: print(words, flush=True), keep=keep
+    )
     summary = {key: value for key, value in log.items() if key != "rounds"}
     print(json.dumps(summary), f"log: {folder}", sep="\n")
     return 1 if log["findings"] else 0

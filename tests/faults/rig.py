@@ -41,15 +41,15 @@ RULES: dict[str, Any] = {
 
 
 class Rig:
-    """One agent, one PACS, one RIS. The spool lies on a disk of its own where this process may mount one."""
+    """One agent, one PACS, one RIS. The spool lies on a disk of its own, ``disk_mb`` large, where one may be mounted."""
 
     def __init__(
-        self, folder: Path, bundle: Path, *, own_disk: bool = True, pacs: Pacs | None = None, **sections: Any
+        self, folder: Path, bundle: Path, *, disk_mb: int = DISK_MB, pacs: Pacs | None = None, **sections: Any
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.spool = folder / "disk" / "data"
-        self.disk = own_disk and _mount(folder / "disk")
+        self.disk = disk_mb > 0 and _mount(folder / "disk", disk_mb)
         self.control, self.order = folder / "faults.json", folder / "crash-at"
         self.pacs, self.ris = pacs or Pacs(PATIENCE_S), Ris(PATIENCE_S)
         retry = {"first_s": 0.2, "max_s": 1.0, "max_refusals": 10}
@@ -231,11 +231,11 @@ class Recovery(threading.Thread):
             time.sleep(0.1)
 
 
-def _mount(folder: Path) -> bool:
+def _mount(folder: Path, megabytes: int) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
         return False
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "firstread-faults", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "firstread-faults", str(folder)]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 

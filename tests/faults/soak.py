@@ -144,7 +144,7 @@ class Soak:
         self.rig = Rig(
             folder,
             reference_bundle(),
-            own_disk=False,
+            disk_mb=0,
             pacs=HashingPacs(20.0),
             analysis={"threads": 1, "decode_workers": 1, "batch_size": 8},
             storage={"path": str(folder / "disk" / "data"), "reserve_mb": 512},
