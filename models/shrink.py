@@ -54,7 +54,7 @@ def _block_sums(image: npt.NDArray[np.integer], factor: int) -> npt.NDArray[np.i
     lines = np.add(image[0::factor], image[1::factor], dtype=np.int32)
     for row in range(2, factor):
         lines += image[row::factor]
-    total = lines[:, 0::factor] + lines[:, 1::factor]
+    total: npt.NDArray[np.integer] = lines[:, 0::factor] + lines[:, 1::factor]
     for column in range(2, factor):
         total += lines[:, column::factor]
     return total

@@ -41,7 +41,7 @@ RULES: dict[str, Any] = {
 
 
 class Rig:
-    """One agent, one PACS, one RIS. The spool lies on a disk of its own, ``disk_mb`` large, where one may be mounted."""
+    """One agent, one PACS, one RIS. The spool lies on a disk of its own (``disk_mb``) where one may be mounted."""
 
     def __init__(
         self, folder: Path, bundle: Path, *, disk_mb: int = DISK_MB, pacs: Pacs | None = None, **sections: Any
