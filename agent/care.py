@@ -10,6 +10,8 @@ import structlog
 from firstread.agent import clock, inspection
 from firstread.agent.config import Settings
 from firstread.agent.config_wire import certificates
+from firstread.agent.schedule import JUMP_S
+from firstread.agent.silence import silence_words, working_seconds
 from firstread.agent.store import deliveries, images, messages, overdue, watch, worklist
 from firstread.agent.store.engine import Store
 from firstread.agent.tls import SOON_DAYS, VERY_SOON_DAYS, TlsFilesError, days_left
@@ -17,7 +19,7 @@ from firstread.agent.tls import SOON_DAYS, VERY_SOON_DAYS, TlsFilesError, days_l
 log = structlog.get_logger()
 
 ACTOR = "studies"
-OLDEST_WAITING_S = 600.0
+CLOCK_ALARM_S = 3600.0
 BURST_FACTOR = 5
 BURST_AT_LEAST = 10
 PURGE_AT_ONCE = 200
@@ -33,6 +35,8 @@ class Care:
         self._settings = settings
         self._store = store
         self._next_spool_check = 0.0
+        self._clock_words = ""
+        self._clock = (clock.now().at.timestamp() - clock.boot_seconds(), 0.0)
 
     def free_leases(self) -> None:
         """Leases that ran out: their work is claimed again."""
@@ -57,6 +61,8 @@ class Care:
         self._watch_waiting()
         self._watch_bursts()
         self._watch_certificates()
+        self._watch_silence()
+        self._watch_clock()
 
     def retention(self) -> int:
         """Deletes films whose days are over, or the oldest when the disk is too full: of finished studies only, nothing
@@ -126,7 +132,7 @@ class Care:
         age = 0.0 if oldest is None else (clock.now().at - oldest).total_seconds()
         self._condition(
             "waiting",
-            age > OLDEST_WAITING_S,
+            age > 60 * self._settings.alarms.waiting_after_min,
             "warning",
             f"a film has waited {age / 60:.0f} min to be analysed",
             "look at the analyser (`firstread config check`, the log); films are kept and will be analysed",
@@ -173,6 +179,45 @@ class Care:
                 text,
                 "put the renewed certificate and key in their place: they are taken up without a restart",
             )
+
+    def _watch_silence(self) -> None:
+        settings, now = self._settings.alarms, clock.now().at
+        if not settings.silent_after_h:
+            return
+        for sender in settings.expected_senders or ("",):
+            with self._store.read() as connection:
+                last = overdue.last_study(connection, sender or None)
+                receiver = next((one for one in watch.roles(connection) if one.name == "receive"), None)
+            # While nobody listened nobody could send.
+            listening = receiver.started_at if receiver is not None else now
+            since = (max(last, listening) if last is not None else listening).astimezone()
+            hours = settings.working_days, settings.working_from, settings.working_to
+            silent_h = working_seconds(since, now.astimezone(since.tzinfo), *hours) / 3600
+            self._condition(
+                f"silence/{sender}" if sender else "silence",
+                silent_h >= settings.silent_after_h,
+                "warning",
+                silence_words(sender, since, silent_h),
+                "see whether the PACS still sends to us: its route, its queue, `firstread config check`, the network",
+            )
+
+    def _watch_clock(self) -> None:
+        """Quiet periods and leases count on boot time; what a clock that is set spoils is the times in reports."""
+        offset, jumped_at = self._clock
+        new = clock.now().at.timestamp() - clock.boot_seconds()
+        if abs(new - offset) > JUMP_S:
+            jumped_at = clock.boot_seconds()
+            self._clock_words = (
+                f"the clock was set {'forward' if new > offset else 'back'} by {abs(new - offset):.0f} s"
+            )
+        self._clock = (new, jumped_at)
+        self._condition(
+            "clock",
+            jumped_at > 0 and clock.boot_seconds() - jumped_at < CLOCK_ALARM_S,
+            "warning",
+            self._clock_words,
+            "see that NTP keeps the time (chrony, systemd-timesyncd): reports and messages carry times of this clock",
+        )
 
     def _condition(self, key: str, holds: bool, severity: str, text: str, remedy: str) -> None:
         now = clock.now()

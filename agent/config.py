@@ -17,12 +17,14 @@ from firstread.agent.config_destinations import Destination, DicomDestination, H
 from firstread.agent.config_environment import merge_environment
 from firstread.agent.config_sections import (
     DEFAULT_PRIORITIES,
+    AlarmSettings,
     AnalysisSettings,
     AuditSettings,
     DatabaseSettings,
     DicomSettings,
     FindingRule,
     LongestWait,
+    NoticeSettings,
     ReportSettings,
     Section,
     SenderSettings,
@@ -93,6 +95,8 @@ class Settings(Section):
     web: WebSettings = WebSettings()
     worklist: WorklistSettings = WorklistSettings()
     audit: AuditSettings = AuditSettings()
+    alarms: AlarmSettings = AlarmSettings()
+    notices: NoticeSettings = NoticeSettings()
     destinations: tuple[Annotated[Destination, Field(discriminator="type")], ...] = ()
 
     @model_validator(mode="after")
@@ -217,7 +221,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError([f"{path} is not valid TOML: {error}"]) from None
 
 
-SECRETS = (("database", "url"), ("web", "password"), ("web", "password_hash"))
+SECRETS = (
+    ("database", "url"),
+    ("web", "password"),
+    ("web", "password_hash"),
+    ("notices", "smtp_password"),
+    ("notices", "webhook_token"),
+)
 """Keys whose value may stand in a file of its own, named by the key with ``_file`` behind it."""
 
 
@@ -235,6 +245,7 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
             settle(tree.get(section), key)
     for key in ("file", "tls_ca_file", "tls_certificate_file", "tls_key_file"):
         settle(tree.get("audit"), key)
+    settle(tree.get("notices"), "tls_ca_file")
     destinations = tree.get("destinations")
     for destination in destinations if isinstance(destinations, list) else ():
         for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):

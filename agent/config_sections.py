@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from datetime import time
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
@@ -466,6 +467,56 @@ class AuditSettings(Section):
         return self
 
 
+Day = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+
+
+class AlarmSettings(Section):
+    """From when on something is an alarm."""
+
+    silent_after_h: float = Field(
+        4, ge=0, description="No study for so many hours of working time is an alarm; 0: silence is none."
+    )
+    working_days: tuple[Day, ...] = Field(("Mon", "Tue", "Wed", "Thu", "Fri"), description="Days on which films come.")
+    working_from: time = Field(time(8), description="Beginning of working time, in this machine's zone.")
+    working_to: time = Field(time(18), description="Its end; the same as its beginning: round the clock.")
+    expected_senders: tuple[AETitle, ...] = Field(
+        (), description="Calling AE titles of which each must send; empty: all of them count together."
+    )
+    waiting_after_min: float = Field(10, gt=0, description="A film that waits longer to be analysed is an alarm.")
+
+
+class NoticeSettings(Section):
+    """Alarms as e-mail and to a webhook; to nowhere unless one is named. They name no patient."""
+
+    least_severity: Literal["warning", "critical"] = Field("warning", description="critical: warnings are not sent.")
+    repeat_h: float = Field(24, gt=0, description="What still stands after so long is told again.")
+    email_to: tuple[str, ...] = Field((), description="Addresses that get an e-mail.")
+    email_from: str = Field("", description="Sender's address; empty: firstread@ this machine's name.")
+    smtp_host: Host | None = Field(None, description="Mail server that takes our e-mail.")
+    smtp_port: Port = Field(587, description="Its port; 587 is registered for submission, 465 for TLS at once.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="tls: from the first byte; none: in the clear, for a server on this machine."
+    )
+    smtp_user: str = Field("", description="Login at the mail server, where it asks for one.")
+    smtp_password: SecretStr = Field(SecretStr(""), description="Its password.")
+    webhook_url: str | None = Field(None, description="Gets JSON by POST: a chat room, an incident system.")
+    webhook_token: SecretStr = Field(SecretStr(""), description="Sent as a bearer token, where it asks for one.")
+    tls_ca_file: Path | None = Field(None, description="Certificates to trust; unset: the system's.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.email_to) != (self.smtp_host is not None):
+            raise ValueError("email_to and smtp_host go together")
+        for address in (*self.email_to, *([self.email_from] if self.email_from else [])):
+            if not re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+", address):
+                raise ValueError(f"{address!r} is no e-mail address")
+        if self.webhook_url is not None and not re.match(r"https?://[^/\s]+", self.webhook_url):
+            raise ValueError(f"webhook_url = {self.webhook_url!r} must begin with https:// (or http://) and a host")
+        if self.smtp_user and self.smtp_security == "none" and not is_loopback(self.smtp_host or ""):
+            raise ValueError('smtp_user would be sent in the clear: set smtp_security = "starttls" or "tls"')
+        return self
+
+
 def plain(value: Any) -> Any:
     """A settings value as JSON and TOML know it: priorities by name, paths as text, secrets masked."""
     if isinstance(value, SecretStr):
@@ -474,6 +525,8 @@ def plain(value: Any) -> Any:
         return value.name
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, time):
+        return f"{value:%H:%M}"
     if isinstance(value, BaseModel):
         return {name: plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, Mapping):

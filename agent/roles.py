@@ -220,6 +220,7 @@ def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
 def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     from firstread.agent.audit import AuditSender
     from firstread.agent.deliver import Deliverer
+    from firstread.agent.notices import Notifier
 
     beat = _Beat("deliver", settings, store)
     deliverer = Deliverer(settings, store, beat.owner)
@@ -230,7 +231,8 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     if settings.audit.wanted:
         auditing = threading.Thread(target=AuditSender(settings, store).run, args=(stop,), name="audit", daemon=True)
         auditing.start()
-    schedule = Schedule("deliver", {"beat": beat, "due deliveries": deliverer.wake})
+    notifier = Notifier(settings, store)
+    schedule = Schedule("deliver", {"beat": beat, "due deliveries": deliverer.wake, "notices": notifier.tell})
     schedule.start()
     _wait_for(stop)
     schedule.stop()

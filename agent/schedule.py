@@ -31,9 +31,15 @@ class Job:
 JOBS: tuple[Job, ...] = (
     Job("close studies", "studies", 0.2, "a quiet study gets its result at once"),
     Job("free leases", "studies", 5.0, "what a dead or stopped worker held is claimed again"),
-    Job("watch", "studies", 10.0, "disk, waiting films, bursts of raised results become alarms"),
+    Job(
+        "watch",
+        "studies",
+        10.0,
+        "what must be known becomes an alarm: silence, disk, waiting films, certificates, the clock",
+    ),
     Job("retention", "studies", 3600.0, "films of finished studies go when their days are over"),
     Job("spool check", "studies", 3600.0, "what is missing on the disk is told before somebody looks for it"),
+    Job("notices", "deliver", 10.0, "alarms leave the house; a dead mail server holds up nothing else"),
     Job("due deliveries", "deliver", 0.2, "what became due is sent"),
     Job("admission", "receive", 1.0, "a full disk or queue refuses senders before they have sent"),
     Job("certificates", "receive", 10.0, "a renewed certificate needs no restart"),

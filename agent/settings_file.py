@@ -31,6 +31,9 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
 """What ``firstread init`` writes as set, because a site should look at it."""
 
 _EXAMPLES: Mapping[tuple[str, str], str] = {
+    ("notices", "smtp_host"): '"mail.example.org"',
+    ("notices", "webhook_url"): '"https://alerts.example.org/firstread"',
+    ("notices", "tls_ca_file"): '"/etc/firstread/ca.pem"',
     ("dicom", "tls_certificate_file"): '"/etc/firstread/server.pem"',
     ("dicom", "tls_key_file"): '"/etc/firstread/server.key"',
     ("dicom", "tls_client_ca_file"): '"/etc/firstread/callers.pem"',
@@ -209,9 +212,10 @@ def render_reference() -> str:
         "",
         "One TOML file (`firstread init` writes one) and the environment, which wins: `FIRSTREAD_DICOM__AE_TITLE` is",
         "`[dicom] ae_title`. In lists of tables a position or a name follows: `FIRSTREAD_DESTINATIONS__PACS__HOST`. An",
-        "empty variable counts as not given. Lists are written as in TOML. `[web] password`, `[web] password_hash` and",
-        '`[database] url` may stand in files of their own: write `password_file = "..."`. Relative paths in the file',
-        "count from its folder. A key that does not exist is an error that names the nearest one.",
+        "empty variable counts as not given. Lists are written as in TOML. `[web] password`, `[web] password_hash`,",
+        "`[database] url`, `[notices] smtp_password` and `[notices] webhook_token` may stand in files of their own:",
+        '`password_file = "..."`. Relative paths in the file count from its folder. A key that does not exist is an',
+        "error that names the nearest one.",
         "",
     ]
     for name, field in Settings.model_fields.items():

@@ -40,6 +40,33 @@ def list_alarms(config: ConfigOption = None, as_json: JsonOption = False) -> Non
     )
 
 
+@app.command("test")
+def send_test(config: ConfigOption = None) -> None:
+    """Send a test notice over every channel of [notices]; exit code 1 when one does not take it."""
+    from firstread.agent import clock
+    from firstread.agent.commands.common import FAILED, settings_from
+    from firstread.agent.notices import NotSent, channels
+    from firstread.agent.store.notices import Notice, What
+    from firstread.agent.store.watch import Alarm
+
+    settings = settings_from(config)
+    found = channels(settings.notices)
+    if not found:
+        fail("no channel is set: name email_to and smtp_host, or webhook_url, in [notices]", FAILED)
+    now = clock.now().at
+    alarm = Alarm("test", "warning", "this is a test, nothing is wrong", "nothing", now, now, 1, None)
+    failed = False
+    for channel in found:
+        try:
+            channel.send([Notice(What.RAISED, alarm)], settings.site.name)
+            typer.echo(f"{channel.name}: taken")
+        except NotSent as error:
+            failed = True
+            typer.echo(f"{channel.name}: not taken: {error}", err=True)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
 @app.command()
 def clear(
     key: Annotated[str, typer.Argument(help="As `firstread alarms list` shows it.")], config: ConfigOption = None

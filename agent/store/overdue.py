@@ -50,6 +50,15 @@ def oldest_waiting(connection: Connection) -> datetime | None:
     return found
 
 
+def last_study(connection: Connection, calling_ae_title: str | None) -> datetime | None:
+    """When the newest study began to come, of one sender or of all."""
+    query = select(func.max(study.c.received_at))
+    if calling_ae_title is not None:
+        query = query.where(study.c.calling_ae_title == calling_ae_title)
+    found: datetime | None = connection.execute(query).scalar()
+    return found
+
+
 def raised_between(connection: Connection, start: datetime, end: datetime) -> int:
     """Results above ROUTINE that were made in [start, end)."""
     return int(

@@ -144,6 +144,7 @@ study = Table(
     *moment_columns("touched", nullable=False),
     Index(None, "state", "touched_at"),
     Index(None, "received_at"),
+    Index(None, "calling_ae_title", "received_at"),
     Index(None, "accession_number"),
     Index(None, "patient_id"),
 )
@@ -321,4 +322,13 @@ audit_message = Table(
     Column("id", Integer, primary_key=True),
     Column("at", UtcDateTime, nullable=False),
     Column("content", LargeBinary, nullable=False),
+)
+
+notice = Table(
+    "notice",
+    metadata,
+    Column("channel", String(32), primary_key=True),
+    Column("alarm_key", String(128), primary_key=True),
+    Column("severity", String(16), nullable=False),
+    Column("told_at", UtcDateTime, nullable=False),
 )

@@ -64,7 +64,7 @@ def deliver() -> Iterator[Callable[..., tuple[Schedule, Counter]]]:
 
     def start(call: Counter | None = None) -> tuple[Schedule, Counter]:
         counter = call or Counter()
-        started.append(Schedule("deliver", {"beat": lambda: None, "due deliveries": counter}))
+        started.append(Schedule("deliver", {"beat": lambda: None, "due deliveries": counter, "notices": lambda: None}))
         started[-1].start()
         return started[-1], counter
 
