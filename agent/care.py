@@ -88,7 +88,7 @@ class Care:
         # First the row, then the file: a replay that comes between must not find a film that is named and gone.
         with self._store.write() as connection:
             rows = overdue.films_to_purge(connection, before, limit=limit)
-            overdue.mark_purged(connection, [row.id for row in rows], actor=ACTOR, now=clock.now())
+            rows = overdue.mark_purged(connection, rows, actor=ACTOR, now=clock.now())
         for row in rows:
             for place in (row.path, row.preview_path):
                 if place:

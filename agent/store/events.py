@@ -24,6 +24,7 @@ class Event:
     instance_id: int | None
     delivery_id: int | None
     detail: dict[str, Any]
+    entry_id: int | None = None
 
 
 def record(
@@ -37,7 +38,8 @@ def record(
     delivery_id: int | None = None,
     **detail: Any,
 ) -> None:
-    """Writes one event; it stands or falls with the caller's transaction."""
+    """Writes one event; it stands or falls with the caller's transaction. An ``entry_id`` in ``detail`` names an entry
+    of the reading list."""
     connection.execute(
         insert(event).values(
             at=now.at,
@@ -46,6 +48,7 @@ def record(
             study_id=study_id,
             instance_id=instance_id,
             delivery_id=delivery_id,
+            entry_id=detail.get("entry_id"),
             detail=detail,
         )
     )
@@ -59,5 +62,7 @@ def of_study(connection: Connection, study_id: int) -> list[Event]:
 
 def newest(connection: Connection, kind: str, limit: int) -> list[Event]:
     """The newest events of a kind, newest first."""
-    rows = connection.execute(select(event).where(event.c.kind == kind).order_by(event.c.id.desc()).limit(limit))
+    rows = connection.execute(
+        select(event).where(event.c.kind == kind).order_by(event.c.at.desc(), event.c.id.desc()).limit(limit)
+    )
     return [Event(**row._mapping) for row in rows]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, or_, select, update
+from sqlalchemy import Connection, exists, func, literal_column, or_, select, update
 from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
@@ -77,26 +77,39 @@ def films_to_purge(connection: Connection, before: datetime, limit: int) -> list
     )
     return list(
         connection.execute(
-            select(instance.c.id, instance.c.path, instance.c.preview_path)
+            select(instance.c.id, instance.c.study_id, instance.c.path, instance.c.preview_path)
             .outerjoin(study, study.c.id == instance.c.study_id)
             .where(
                 instance.c.received_at < before,
-                instance.c.path != PURGED,
+                instance.c.path != literal_column("''"),  # as the index says it, or the planner does not take it
                 or_(~instance.c.current, instance.c.state.not_in((ImageState.WAITING, ImageState.ANALYSING))),
                 or_(
                     instance.c.study_id.is_(None),
                     (study.c.state != StudyState.RECEIVING) & study.c.legal_hold.is_(None) & ~pending,
                 ),
             )
-            .order_by(instance.c.id)
+            .order_by(instance.c.received_at, instance.c.id)
             .limit(limit)
         )
     )
 
 
-def mark_purged(connection: Connection, instance_ids: Sequence[int], *, actor: str, now: Moment) -> None:
-    """The film's file is gone; its row, result and trail stay."""
-    for instance_id in instance_ids:
-        study_id = connection.execute(select(instance.c.study_id).where(instance.c.id == instance_id)).scalar()
-        connection.execute(update(instance).where(instance.c.id == instance_id).values(path=PURGED, preview_path=None))
-        events.record(connection, now, "film purged", actor, study_id=study_id, instance_id=instance_id)
+def mark_purged(connection: Connection, films: Sequence[Row[Any]], *, actor: str, now: Moment) -> list[Row[Any]]:
+    """The files of these films are about to go; their rows, results and trail stay. Answers those that may go.
+
+    A study that was opened again, or put under a legal hold, since the films were looked up keeps them.
+    """
+    closed = exists().where(
+        study.c.id == instance.c.study_id, study.c.state != StudyState.RECEIVING, study.c.legal_hold.is_(None)
+    )
+    gone = []
+    for film in films:
+        changed = connection.execute(
+            update(instance)
+            .where(instance.c.id == film.id, instance.c.path == film.path, or_(instance.c.study_id.is_(None), closed))
+            .values(path=PURGED, preview_path=None)
+        ).rowcount
+        if changed:
+            events.record(connection, now, "film purged", actor, study_id=film.study_id, instance_id=film.id)
+            gone.append(film)
+    return gone

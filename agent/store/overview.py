@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, not_, select
 
 from firstread.agent.clock import Moment
-from firstread.agent.store import events, watch
+from firstread.agent.store import events, overdue, watch
 from firstread.agent.store.deliveries import may_leave
 from firstread.agent.store.events import Event
 from firstread.agent.store.tables import (
@@ -25,6 +25,7 @@ from firstread.agent.store.tables import (
     result,
     study,
 )
+from firstread.agent.store.totals import Totals, count_by_state
 from firstread.agent.store.watch import Alarm, RoleBeat
 
 BEAT_LIMIT_S = 30.0
@@ -33,6 +34,7 @@ BEAT_LIMIT_S = 30.0
 LATE_S = 60.0
 """A delivery that waits longer than this, though due, says that nobody sends."""
 
+UNFINISHED = (ImageState.WAITING, ImageState.ANALYSING)
 OPEN_DELIVERIES = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
@@ -94,17 +96,27 @@ class Hour:
     latency_s: float | None
 
 
-def overview(connection: Connection, destinations: Sequence[str], on_hold: Iterable[str], now: Moment) -> Overview:
-    """How it stands at ``now``. ``destinations``: names in force; others are shown while they have open deliveries."""
+def overview(
+    connection: Connection,
+    destinations: Sequence[str],
+    on_hold: Iterable[str],
+    now: Moment,
+    ended: Totals | None = None,
+) -> Overview:
+    """How it stands at ``now``. ``destinations``: names in force; others are shown while they have open deliveries.
+
+    Without ``ended`` only what is under way is counted: that takes as long after years as on the first day.
+    """
     held = frozenset(on_hold)
-    waiting = select(func.min(instance.c.received_at)).where(instance.c.state == ImageState.WAITING, instance.c.current)
     return Overview(
         roles=tuple(role_lives(connection, now)),
         alarms=tuple(watch.alarms(connection)),
-        images=_counts(connection, instance.c.state, ImageState, instance.c.current),
-        studies=_counts(connection, study.c.state, StudyState),
-        entries=_counts(connection, entry.c.state, EntryState),
-        oldest_waiting_image=connection.execute(waiting).scalar(),
+        images=(dict(ended.images) if ended else {})
+        | count_by_state(connection, instance.c.state, UNFINISHED, instance.c.current),
+        studies=(dict(ended.studies) if ended else {})
+        | count_by_state(connection, study.c.state, [StudyState.RECEIVING]),
+        entries=(dict(ended.entries) if ended else {}) | count_by_state(connection, entry.c.state, [EntryState.OPEN]),
+        oldest_waiting_image=overdue.oldest_waiting(connection),
         oldest_open_study=connection.execute(
             select(func.min(study.c.opened_at)).where(study.c.state == StudyState.RECEIVING)
         ).scalar(),
@@ -120,7 +132,7 @@ def overview(connection: Connection, destinations: Sequence[str], on_hold: Itera
             .order_by(instance.c.id.desc())
             .limit(1)
         ).scalar(),
-        destinations=tuple(_destinations(connection, destinations, held, now)),
+        destinations=tuple(_destinations(connection, destinations, held, now, ended)),
         associations_rejected=_since(connection, "association rejected", now.at - timedelta(days=1)),
     )
 
@@ -146,10 +158,11 @@ def refusals_by_status(connection: Connection, since: datetime) -> dict[str, int
     return counts
 
 
-def stage_seconds(connection: Connection, since: datetime) -> dict[str, list[float]]:
+def stage_seconds(connection: Connection, since: datetime, destinations: Iterable[str]) -> dict[str, list[float]]:
     """Seconds that each stage took for what ended since then.
 
-    ``analyse``: film stored to film ended; ``result``: first film to result; ``deliver:NAME``: result to delivered.
+    ``analyse``: film stored to film ended; ``result``: first film to result; ``deliver:NAME``: result to delivered, for
+    each of ``destinations``.
     """
     stages: dict[str, list[float]] = {"analyse": [], "result": []}
     for row in connection.execute(
@@ -164,7 +177,9 @@ def stage_seconds(connection: Connection, since: datetime) -> dict[str, list[flo
         stages["result"].append((made.created_at - made.opened_at).total_seconds())
     for sent in connection.execute(
         select(delivery.c.destination, delivery.c.created_at, delivery.c.ended_at).where(
-            delivery.c.state == DeliveryState.DELIVERED, delivery.c.ended_at >= since
+            delivery.c.state == DeliveryState.DELIVERED,
+            delivery.c.destination.in_(list(destinations)),
+            delivery.c.ended_at >= since,
         )
     ):
         took = (sent.ended_at - sent.created_at).total_seconds()
@@ -172,14 +187,14 @@ def stage_seconds(connection: Connection, since: datetime) -> dict[str, list[flo
     return {name: [max(0.0, value) for value in values] for name, values in stages.items()}
 
 
-def deliveries_by_state(connection: Connection) -> dict[tuple[str, str, str], int]:
-    """Counts by destination, kind and state."""
+def deliveries_by_state(connection: Connection, ended: Totals) -> dict[tuple[str, str, str], int]:
+    """Counts by destination, kind and state; what is open is counted now."""
+    columns = (delivery.c.destination, delivery.c.kind, delivery.c.state)
     rows = connection.execute(
-        select(delivery.c.destination, delivery.c.kind, delivery.c.state, func.count()).group_by(
-            delivery.c.destination, delivery.c.kind, delivery.c.state
-        )
+        select(*columns, func.count()).where(delivery.c.state.in_(OPEN_DELIVERIES)).group_by(*columns)
     )
-    return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
+    counts = {key: count for key, count in ended.deliveries.items() if key[2] not in OPEN_DELIVERIES}
+    return counts | {(row[0], row[1], row[2]): int(row[3]) for row in rows}
 
 
 def last_hours(connection: Connection, hours: int, now: datetime) -> list[Hour]:
@@ -227,28 +242,24 @@ def _life(one: RoleBeat, now: Moment) -> RoleLife:
     return RoleLife(one.name, age <= BEAT_LIMIT_S, age, one.started_at, one.status)
 
 
-def _counts(connection: Connection, column: Any, states: Any, *where: Any) -> dict[str, int]:
-    rows = connection.execute(select(column, func.count()).where(*where).group_by(column)).all()
-    return {state.value: 0 for state in states} | {row[0]: int(row[1]) for row in rows}
-
-
 def _since(connection: Connection, kind: str, since: datetime) -> int:
     query = select(func.count()).select_from(event).where(event.c.kind == kind, event.c.at >= since)
     return int(connection.execute(query).scalar() or 0)
 
 
 def _destinations(
-    connection: Connection, names: Sequence[str], held: frozenset[str], now: Moment
+    connection: Connection, names: Sequence[str], held: frozenset[str], now: Moment, ended: Totals | None
 ) -> list[DestinationFacts]:
     counts: dict[str, dict[str, int]] = {name: {} for name in names}
     for row in connection.execute(
-        select(delivery.c.destination, delivery.c.state, func.count()).group_by(
-            delivery.c.destination, delivery.c.state
-        )
+        select(delivery.c.destination, delivery.c.state, func.count())
+        .where(delivery.c.state.in_(OPEN_DELIVERIES))
+        .group_by(delivery.c.destination, delivery.c.state)
     ):
-        known = row[0] in counts or row[1] in OPEN_DELIVERIES
-        if known:
-            counts.setdefault(row[0], {})[row[1]] = int(row[2])
+        counts.setdefault(row[0], {})[row[1]] = int(row[2])
+    for (name, _, state), count in (ended.deliveries if ended else {}).items():
+        if name in counts and state not in OPEN_DELIVERIES:
+            counts[name][state] = counts[name].get(state, 0) + count
     return [_destination(connection, name, counts[name], name in held, now) for name in counts]
 
 
@@ -260,14 +271,17 @@ def _destination(
     query = select(func.count()).select_from(delivery).where(*pending, not_(may_leave(on_hold)))
     kept_back = int(connection.execute(query).scalar() or 0)
     sendable = (*pending, may_leave(on_hold))
-    oldest = connection.execute(select(func.min(delivery.c.created_at)).where(*sendable)).scalar()
+    # Ids ascend with time, and the index that leads past what is kept back ends with them.
+    oldest = connection.execute(
+        select(delivery.c.created_at).where(*sendable).order_by(delivery.c.id).limit(1)
+    ).scalar()
     failing = connection.execute(
         select(delivery.c.created_at, delivery.c.status, delivery.c.detail)
         .where(*sendable, delivery.c.attempts > 0, delivery.c.detail.is_not(None))
         .order_by(delivery.c.id)
         .limit(1)
     ).one_or_none()
-    delivered = (mine, delivery.c.state == DeliveryState.DELIVERED)
+    delivered = (mine, delivery.c.state == DeliveryState.DELIVERED, delivery.c.ended_at.is_not(None))
     rejected = (mine, delivery.c.state == DeliveryState.REJECTED, delivery.c.ended_at >= now.at - timedelta(days=1))
     return DestinationFacts(
         name=name,

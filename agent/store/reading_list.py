@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, and_, case, cast, func, select
+from sqlalchemy import Connection, Row, and_, case, func, select
 
 from firstread.agent.store import events
 from firstread.agent.store.codec import assessment_from_json, identity_from_json
@@ -144,7 +144,10 @@ def open_entries(connection: Connection, known: Mapping[int, ListedStudy] | None
 def ended_entries(connection: Connection, limit: int) -> list[ListedStudy]:
     """Entries that were taken off, the latest first."""
     rows = connection.execute(
-        select(entry).where(entry.c.state != EntryState.OPEN).order_by(entry.c.ended_at.desc()).limit(limit)
+        select(entry)
+        .where(entry.c.ended_at.is_not(None), entry.c.state != EntryState.OPEN)
+        .order_by(entry.c.ended_at.desc())
+        .limit(limit)
     ).all()
     told = {row.id: int((row.result or {}).get("revision") or 0) for row in rows}
     facts = _study_facts(connection, entry.c.id.in_([row.id for row in rows]), told)
@@ -331,12 +334,13 @@ def _artifacts(connection: Connection, study_id: int) -> list[ShownArtifact]:
 
 
 def _entry_trail(connection: Connection, entry_id: int) -> list[Event]:
-    """Events of an entry that had no study yet: its order. They name it in their detail alone."""
-    named = cast(event.c.detail, Text).contains(f'"entry_id": {entry_id}')
+    """Events of an entry that had no study yet: its order."""
     rows = connection.execute(
-        select(event).where(event.c.study_id.is_(None), event.c.kind.in_(LIST_EVENTS), named).order_by(event.c.id)
+        select(event)
+        .where(event.c.entry_id == entry_id, event.c.study_id.is_(None), event.c.kind.in_(LIST_EVENTS))
+        .order_by(event.c.id)
     )
-    return [Event(**row._mapping) for row in rows if row.detail.get("entry_id") == entry_id]
+    return [Event(**row._mapping) for row in rows]
 
 
 def _merged(one: list[Event], other: list[Event]) -> list[Event]:

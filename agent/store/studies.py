@@ -252,13 +252,13 @@ class StudyFilter:
 
 def selected(connection: Connection, wanted: StudyFilter, limit: int) -> list[Row[Any]]:
     """Rows of the studies that the filter means, newest first."""
-    query = select(study).order_by(study.c.id.desc()).limit(limit)
+    query = select(study).order_by(study.c.received_at.desc(), study.c.id.desc()).limit(limit)
     equal = (
         (study.c.study_instance_uid, wanted.study_instance_uid),
         (study.c.accession_number, wanted.accession_number),
         (study.c.patient_id, wanted.patient_id),
         (study.c.state, wanted.state),
-        (study.c.identity["station"].as_string(), wanted.station),
+        (study.c.station, wanted.station),
     )
     for column, value in equal:
         if value:
@@ -357,4 +357,5 @@ def _identity_columns(identity: StudyIdentity) -> dict[str, Any]:
         "patient_id": identity.patient_id[:256],
         "accession_number": identity.accession_number[:256],
         "study_date": identity.study_date[:16],
+        "station": identity.station[:256],
     }

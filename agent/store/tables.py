@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 
@@ -132,6 +133,7 @@ study = Table(
     Column("patient_id", String(256), nullable=False),
     Column("accession_number", String(256), nullable=False),
     Column("study_date", String(16), nullable=False),
+    Column("station", String(256), nullable=False, server_default=""),
     Column("calling_ae_title", String(16), nullable=False),
     Column("ordered_priority", Integer),
     Column("reason_code", String(32)),
@@ -143,8 +145,11 @@ study = Table(
     *moment_columns("opened", nullable=False),
     *moment_columns("touched", nullable=False),
     Index(None, "state", "touched_at"),
+    Index(None, "state", "received_at"),
     Index(None, "received_at"),
     Index(None, "calling_ae_title", "received_at"),
+    Index(None, "study_date"),
+    Index(None, "station", "received_at"),
     Index(None, "accession_number"),
     Index(None, "patient_id"),
 )
@@ -177,8 +182,18 @@ instance = Table(
     Column("saliency", LargeBinary),
     Column("ended_at", UtcDateTime),
     UniqueConstraint("sop_instance_uid", "version"),
-    Index(None, "state", "id"),
+    Index(None, "state", "current", "id"),
     Index(None, "study_id"),
+    Index(None, "received_at"),
+    Index(None, "ended_at"),
+    # What retention looks through: without it, every film that went in years before.
+    Index(
+        "ix_instance_with_file",
+        "received_at",
+        "id",
+        sqlite_where=text("path != ''"),
+        postgresql_where=text("path != ''"),
+    ),
 )
 
 result = Table(
@@ -239,7 +254,9 @@ delivery = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     UniqueConstraint("result_id", "destination", "kind"),
-    Index(None, "destination", "state", "id"),
+    Index("ix_delivery_kept_back", "state", "destination", "kept_back", "id"),
+    Index("ix_delivery_released", "state", "destination", "released", "id"),
+    Index("ix_delivery_ended_at", "state", "destination", "ended_at"),
     Index(None, "study_id"),
 )
 
@@ -253,9 +270,16 @@ event = Table(
     Column("study_id", Integer),
     Column("instance_id", Integer),
     Column("delivery_id", Integer),
+    Column("entry_id", Integer),
     Column("detail", JSON, nullable=False),
     Index(None, "study_id"),
     Index(None, "kind", "at"),
+    Index(
+        "ix_event_of_entry",
+        "entry_id",
+        sqlite_where=text("entry_id IS NOT NULL"),
+        postgresql_where=text("entry_id IS NOT NULL"),
+    ),
 )
 
 alarm = Table(
@@ -302,7 +326,19 @@ entry = Table(
     Column("version", Integer, nullable=False),
     Index(None, "state", "arrived_at"),
     Index(None, "accession_number"),
+    Index(None, "placer_order_number"),
+    Index(None, "filler_order_number"),
+    Index(None, "ended_at"),
 )
+
+entry_accession = Table(
+    "worklist_accession",
+    metadata,
+    Column("entry_id", ForeignKey("worklist_entry.id", ondelete="CASCADE"), primary_key=True),
+    Column("accession_number", String(256), primary_key=True),
+    Index(None, "accession_number"),
+)
+"""Every accession number of an entry that has several; what is known by one alone has it in its row."""
 
 message = Table(
     "worklist_message",
@@ -314,6 +350,7 @@ message = Table(
     Column("received_at", UtcDateTime, nullable=False),
     Column("answer", LargeBinary, nullable=False),
     UniqueConstraint("sender", "control_id"),
+    Index(None, "received_at"),
 )
 
 audit_message = Table(

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from firstread.agent.clock import Moment
 from firstread.agent.store import events
@@ -23,6 +23,7 @@ from firstread.agent.store.worklist_match import (
     Match,
     accessions,
     find_entries,
+    keep_accessions,
     key_columns,
     match_of,
     merge_identity,
@@ -243,7 +244,8 @@ def forget_ended(connection: Connection, before: datetime) -> int:
     """Drops entries that ended before ``before``, and orders of that age whose film never came; answers how many."""
     film = select(study.c.id).where(study.c.study_instance_uid == entry.c.study_instance_uid).exists()
     old_order = and_(entry.c.state == EntryState.OPEN, entry.c.result.is_(None), entry.c.updated_at < before, ~film)
-    return connection.execute(delete(entry).where(or_(entry.c.ended_at < before, old_order))).rowcount
+    ended = connection.execute(delete(entry).where(entry.c.ended_at < before)).rowcount
+    return ended + connection.execute(delete(entry).where(old_order)).rowcount
 
 
 def _adopt_or_insert(
@@ -306,6 +308,7 @@ def _insert(
     ).inserted_primary_key  # fmt: skip
     if key is None:
         raise RuntimeError("the database gave no key for a new entry")
+    keep_accessions(connection, int(key[0]), identity)
     return int(key[0])
 
 
@@ -354,6 +357,8 @@ def _change(connection: Connection, row: Row[Any], values: Mapping[str, Any], no
     ).rowcount
     if changed != 1:
         raise EntryMoved(f"entry {row.id} of the reading list was changed by somebody else meanwhile: do it again")
+    if "identity" in values:
+        keep_accessions(connection, row.id, identity_from_json(values["identity"]))
 
 
 def _study(connection: Connection, uid: str | None) -> tuple[datetime | None, int | None]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Text, cast, or_, select
+from sqlalchemy import Connection, Row, Select, delete, insert, select, union
 
-from firstread.agent.store.tables import entry
+from firstread.agent.store.tables import entry, entry_accession
 from firstread.models.prediction import StudyIdentity
 
 KEY_LENGTH = 256
@@ -42,19 +42,19 @@ def find_entries(connection: Connection, match: Match) -> list[Row[Any]]:
         rows = connection.execute(select(entry).where(entry.c.study_instance_uid == match.study_instance_uid)).all()
         if rows:
             return list(rows)
-    conditions: list[ColumnElement[bool]] = []
+    ways: list[Select[Any]] = []
     if match.accession_numbers:
-        conditions.append(entry.c.accession_number.in_([number[:KEY_LENGTH] for number in match.accession_numbers]))
-        # A study of several accession numbers keeps them in its identity; the text is only a first sieve.
-        for number in match.accession_numbers:
-            conditions.append(cast(entry.c.identity, Text).contains(f'"{number}"', autoescape=True))
+        numbers = [number[:KEY_LENGTH] for number in match.accession_numbers]
+        ways.append(select(entry.c.id).where(entry.c.accession_number.in_(numbers)))
+        ways.append(select(entry_accession.c.entry_id).where(entry_accession.c.accession_number.in_(numbers)))
     if match.placer_order_number:
-        conditions.append(entry.c.placer_order_number == match.placer_order_number[:KEY_LENGTH])
+        ways.append(select(entry.c.id).where(entry.c.placer_order_number == match.placer_order_number[:KEY_LENGTH]))
     if match.filler_order_number:
-        conditions.append(entry.c.filler_order_number == match.filler_order_number[:KEY_LENGTH])
-    if not conditions:
+        ways.append(select(entry.c.id).where(entry.c.filler_order_number == match.filler_order_number[:KEY_LENGTH]))
+    if not ways:
         return []
-    rows = connection.execute(select(entry).where(or_(*conditions)).order_by(entry.c.id)).all()
+    # Each way by its own index; one condition with OR would look through the whole list for every film.
+    rows = connection.execute(select(entry).where(entry.c.id.in_(union(*ways))).order_by(entry.c.id)).all()
     return [row for row in rows if _named(match, row)]
 
 
@@ -88,6 +88,15 @@ def key_columns(identity: StudyIdentity, match: Match) -> dict[str, str]:
         "placer_order_number": (identity.placer_order_number or match.placer_order_number)[:KEY_LENGTH],
         "filler_order_number": (identity.filler_order_number or match.filler_order_number)[:KEY_LENGTH],
     }
+
+
+def keep_accessions(connection: Connection, entry_id: int, identity: StudyIdentity) -> None:
+    """Writes down every accession number of an entry that has several, so that each finds it."""
+    connection.execute(delete(entry_accession).where(entry_accession.c.entry_id == entry_id))
+    numbers = dict.fromkeys(number[:KEY_LENGTH] for number in accessions(identity))
+    if len(numbers) > 1:
+        rows = [{"entry_id": entry_id, "accession_number": number} for number in numbers]
+        connection.execute(insert(entry_accession), rows)
 
 
 def _named(match: Match, row: Row[Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,6 +16,7 @@ from firstread.agent.config import Settings
 from firstread.agent.store import overview as stand
 from firstread.agent.store.engine import Store
 from firstread.agent.store.overview import Overview
+from firstread.agent.store.totals import KeptTotals
 from firstread.agent.web.board import Board
 from firstread.agent.web.live import Feed
 from firstread.agent.web.pages import Pages
@@ -32,6 +33,7 @@ class Desk:
     board: Board
     pages: Pages
     feed: Feed
+    totals: KeptTotals = field(default_factory=KeptTotals)
 
     def overview(self) -> Overview:
         """How the whole agent stands now."""
@@ -42,6 +44,7 @@ class Desk:
                 [one.name for one in destinations],
                 [one.name for one in destinations if one.hold],
                 clock.now(),
+                self.totals.get(connection),
             )
 
     def page(self, request: Request, template: str, here: str, status: int = 200, **values: Any) -> HTMLResponse:

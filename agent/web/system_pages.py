@@ -93,9 +93,9 @@ class SystemPages:
         with self._desk.store.read() as connection:
             content = metrics_text(
                 facts,
-                stand.deliveries_by_state(connection),
+                stand.deliveries_by_state(connection, self._desk.totals.get(connection)),
                 stand.refusals_by_status(connection, since),
-                stand.stage_seconds(connection, since),
+                stand.stage_seconds(connection, since, [one.name for one in facts.destinations]),
                 self._certificates(),
                 now,
             )
