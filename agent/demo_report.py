@@ -72,7 +72,7 @@ class DemoList:
                 if row is None or row.state == StudyState.RECEIVING:
                     missing.append(f"study {uid} has no result")
                     continue
-                states = set(deliveries.states_of(connection, row.id))
+                states = set(deliveries.states_of(connection, [row.id]).get(row.id, ()))
                 if not states <= {DeliveryState.DELIVERED, DeliveryState.SUPERSEDED}:
                     missing.append(f"study {uid} has deliveries that are {', '.join(sorted(states))}")
                 entry = listed.get(uid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,13 +13,20 @@ from firstread.agent.store.codec import assessment_from_json, identity_from_json
 from firstread.models.prediction import Assessment, Priority
 
 
-def study_object(connection: Connection, row: Row[Any]) -> dict[str, Any]:
-    """One study as ``firstread studies --json`` prints it (docs/administrator.md lists the fields)."""
+def study_objects(connection: Connection, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    """Studies as ``firstread studies --json`` prints them (docs/administrator.md lists the fields)."""
+    keys = [row.id for row in rows]
+    newest = results.newest_of(connection, keys)
+    images = studies.image_states(connection, keys)
+    sent = deliveries.states_of(connection, keys)
+    return [_study(row, newest.get(row.id), images.get(row.id, {}), sent.get(row.id, {})) for row in rows]
+
+
+def _study(
+    row: Row[Any], newest: Row[Any] | None, images: Mapping[str, int], sent: Mapping[str, int]
+) -> dict[str, Any]:
     identity = identity_from_json(row.identity)
-    newest = results.newest(connection, row.id)
     assessment = assessment_from_json(newest.assessment) if newest is not None else None
-    images = studies.images_of(connection, row.id)
-    sent = deliveries.states_of(connection, row.id)
     return {
         "study_instance_uid": row.study_instance_uid,
         "state": row.state,
@@ -31,9 +38,9 @@ def study_object(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "received_at": row.received_at.isoformat(),
         "ended_at": row.ended_at and row.ended_at.isoformat(),
         "ordered_priority": row.ordered_priority and Priority(row.ordered_priority).name,
-        "images": dict(Counter(str(image.state) for image in images)),
+        "images": dict(images),
         "result": None if assessment is None else assessment_object(assessment),
-        "deliveries": dict(Counter(sent)),
+        "deliveries": dict(sent),
     }
 
 
@@ -67,7 +74,7 @@ def assessment_object(assessment: Assessment) -> dict[str, Any]:
 def trail_object(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     """A study with its images, every revision, every delivery and the whole trail."""
     return {
-        **study_object(connection, row),
+        **study_objects(connection, [row])[0],
         "image_list": [
             {
                 "sop_instance_uid": image.sop_instance_uid,

@@ -75,12 +75,12 @@ def list_studies(
 ) -> None:
     """The studies, newest first: state, priority and why, what was delivered."""
     with opened(config) as (_, store):
-        from firstread.agent.listing import study_object
+        from firstread.agent.listing import study_objects
         from firstread.agent.store import studies
 
         wanted = _wanted("", accession, patient_id, state, since, until, "", "")
         with store.read() as connection:
-            found = [study_object(connection, row) for row in studies.selected(connection, wanted, limit)]
+            found = study_objects(connection, studies.selected(connection, wanted, limit))
     if as_json:
         print_json(found)
         return

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
 from firstread.agent.store import events
-from firstread.agent.store.engine import has_passed, moment_values
+from firstread.agent.store.engine import count_by_study, has_passed, moment_values
 from firstread.agent.store.tables import DeliveryState, artifact, delivery, study
 
 OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
@@ -251,9 +251,9 @@ def listed(
     return list(connection.execute(query))
 
 
-def states_of(connection: Connection, study_id: int) -> list[str]:
-    """The state of each delivery of a study."""
-    return list(connection.execute(select(delivery.c.state).where(delivery.c.study_id == study_id)).scalars())
+def states_of(connection: Connection, study_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    """How many deliveries of each state studies have, by study."""
+    return count_by_study(connection, delivery.c.study_id, delivery.c.state, study_ids)
 
 
 def retry_now(connection: Connection, delivery_id: int, actor: str, now: Moment) -> bool:

@@ -6,18 +6,35 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, create_engine, event, or_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    Table,
+    and_,
+    create_engine,
+    event,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from firstread.agent.clock import Moment
 from firstread.agent.store.errors import StoreBusy as StoreBusy
 from firstread.agent.store.errors import StoreError as StoreError
+
+KEYS_AT_ONCE = 500
+"""So many ids are named in one query."""
 
 STALE_S = 3600.0
 """A moment of another boot that lies further ahead than this was written by a wrong clock: it counts as passed."""
@@ -164,6 +181,27 @@ def _prepare_sqlite(raw: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get("firstread_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def rows_of(connection: Connection, query: Select[Any], column: Column[Any], keys: Sequence[int]) -> list[Row[Any]]:
+    """The query's rows whose ``column`` is one of ``keys``, some hundred keys at once."""
+    parts = [keys[start : start + KEYS_AT_ONCE] for start in range(0, len(keys), KEYS_AT_ONCE)]
+    return [row for part in parts for row in connection.execute(query.where(column.in_(part)))]
+
+
+def count_by_study(
+    connection: Connection,
+    study_id: Column[Any],
+    state: Column[Any],
+    study_ids: Sequence[int],
+    *where: ColumnElement[bool],
+) -> dict[int, dict[str, int]]:
+    """How many rows of each state these studies have, by study."""
+    query = select(study_id, state, func.count().label("rows")).where(*where).group_by(study_id, state).order_by(state)
+    found: dict[int, dict[str, int]] = {}
+    for row in rows_of(connection, query, study_id, study_ids):
+        found.setdefault(row.study_id, {})[row.state] = row.rows
+    return found
 
 
 def moment_values(name: str, moment: Moment | None) -> dict[str, Any]:

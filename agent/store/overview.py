@@ -128,7 +128,7 @@ def overview(
         ).scalar(),
         last_analysed=connection.execute(
             select(instance.c.ended_at)
-            .where(instance.c.state == ImageState.ANALYSED)
+            .where(instance.c.state == ImageState.ANALYSED, instance.c.current)
             .order_by(instance.c.id.desc())
             .limit(1)
         ).scalar(),

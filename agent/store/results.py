@@ -12,7 +12,7 @@ from sqlalchemy.engine import Row
 from firstread.agent.clock import Moment
 from firstread.agent.store import events, studies
 from firstread.agent.store.codec import assessment_to_json, identity_to_json
-from firstread.agent.store.engine import moment_values
+from firstread.agent.store.engine import moment_values, rows_of
 from firstread.agent.store.studies import OpenStudy
 from firstread.agent.store.tables import DeliveryState, artifact, delivery, result
 from firstread.models.prediction import Assessment
@@ -114,6 +114,12 @@ def newest(connection: Connection, study_id: int) -> Row[Any] | None:
     return connection.execute(
         select(result).where(result.c.study_id == study_id).order_by(result.c.revision.desc()).limit(1)
     ).one_or_none()
+
+
+def newest_of(connection: Connection, study_ids: Sequence[int]) -> dict[int, Row[Any]]:
+    """The result of the newest revision of each of these studies that has one, by study."""
+    rows = rows_of(connection, select(result).order_by(result.c.revision), result.c.study_id, study_ids)
+    return {row.study_id: row for row in rows}
 
 
 def newest_sent(connection: Connection, study_id: int) -> Row[Any] | None:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Row
 from firstread.agent.clock import Moment
 from firstread.agent.store import events
 from firstread.agent.store.codec import assessment_from_json, identity_from_json, identity_to_json, prediction_from_json
-from firstread.agent.store.engine import has_passed, moment_values
+from firstread.agent.store.engine import count_by_study, has_passed, moment_values
 from firstread.agent.store.tables import ImageState, StudyState, entry, instance, result, study
 from firstread.models.findings import ReasonCode
 from firstread.models.prediction import Assessment, Prediction, Priority, Reason, StudyIdentity
@@ -315,6 +315,12 @@ def images_of(connection: Connection, study_id: int) -> list[ImageRecord]:
         )
         for row in rows
     ]
+
+
+def image_states(connection: Connection, study_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    """How many images of each state studies have, by study."""
+    judged = (instance.c.current, instance.c.state != ImageState.KEPT)
+    return count_by_study(connection, instance.c.study_id, instance.c.state, study_ids, *judged)
 
 
 def results_of(connection: Connection, study_id: int) -> list[Row[Any]]:

@@ -256,7 +256,7 @@ delivery = Table(
     UniqueConstraint("result_id", "destination", "kind"),
     Index("ix_delivery_kept_back", "state", "destination", "kept_back", "id"),
     Index("ix_delivery_released", "state", "destination", "released", "id"),
-    Index("ix_delivery_ended_at", "state", "destination", "ended_at"),
+    Index("ix_delivery_ended_at", "state", "destination", "ended_at", "kind"),
     Index(None, "study_id"),
 )
 

@@ -1,5 +1,8 @@
 """What years of studies need to be found quickly: indexes, and columns for what was looked for inside JSON"""
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -10,7 +13,7 @@ depends_on = None
 
 AT_ONCE = 10_000
 
-INDEXES = {
+INDEXES: dict[str, list[tuple[str, ...]]] = {
     "study": [("state", "received_at"), ("study_date",), ("station", "received_at")],
     "instance": [("state", "current", "id"), ("received_at",), ("ended_at",)],
     "worklist_entry": [("placer_order_number",), ("filler_order_number",), ("ended_at",)],
@@ -52,8 +55,8 @@ def upgrade() -> None:
             # The convention's way: the first column by itself, every other one with its table.
             name = "ix_" + "_".join(f"{table}_{column}" for column in columns)
             op.create_index(name, table, list(columns))
-    for name, last in {"kept_back": "id", "released": "id", "ended_at": None}.items():
-        op.create_index(f"ix_delivery_{name}", "delivery", ["state", "destination", name, *([last] if last else [])])
+    for name, last in {"kept_back": "id", "released": "id", "ended_at": "kind"}.items():
+        op.create_index(f"ix_delivery_{name}", "delivery", ["state", "destination", name, last])
     for name, (table, columns, where) in PARTIAL.items():
         op.create_index(name, table, list(columns), sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
@@ -85,7 +88,7 @@ def _fill() -> None:
     connection.execute(sa.update(delivery).where(delivery.c.released).values(kept_back=False))
 
 
-def _in_parts(table, column, *where):
+def _in_parts(table: Any, column: Any, *where: Any) -> Iterator[Sequence[sa.Row[Any]]]:
     """Rows with id and ``column``, some thousand at once."""
     connection, last = op.get_bind(), 0
     while rows := connection.execute(
@@ -95,7 +98,7 @@ def _in_parts(table, column, *where):
         last = rows[-1].id
 
 
-def _numbers(identity) -> list[str]:
+def _numbers(identity: Mapping[str, Any]) -> list[str]:
     """Every accession number of an entry that has several, as agent/store/worklist_match.py keeps them."""
     numbers = [identity.get("accession_number") or "", *(identity.get("accession_numbers") or ())]
     found = list(dict.fromkeys(number[:256] for number in numbers if number))
