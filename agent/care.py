@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from datetime import datetime, timedelta
 
@@ -12,7 +13,7 @@ from firstread.agent.config import Settings
 from firstread.agent.config_wire import certificates
 from firstread.agent.schedule import JUMP_S
 from firstread.agent.silence import silence_words, working_seconds
-from firstread.agent.store import deliveries, images, messages, overdue, watch, worklist
+from firstread.agent.store import deliveries, images, messages, overdue, upkeep, watch, worklist
 from firstread.agent.store.engine import Store
 from firstread.agent.tls import SOON_DAYS, VERY_SOON_DAYS, TlsFilesError, days_left
 
@@ -24,6 +25,8 @@ BURST_FACTOR = 5
 BURST_AT_LEAST = 10
 PURGE_AT_ONCE = 200
 PURGE_WHEN_FULL = 20
+LOG_ALARM = 1 << 30
+"""Bytes of write-ahead log that no ordinary reader brings about."""
 LIST_DAYS = 180
 """Longer than any order waits for its film, or a sender repeats a message."""
 
@@ -82,7 +85,21 @@ class Care:
                 removed += gone
         while self._too_full() and (gone := self._purge(clock.now().at, PURGE_WHEN_FULL)):
             removed += gone
+        if days is not None:
+            self._forget_set_aside(days)
         return removed
+
+    def _forget_set_aside(self, days: int) -> None:
+        """Films and results that no row names stay as long as any film, counted from the day they were set aside."""
+        before = (clock.now().at - timedelta(days=days)).timestamp()
+        gone = 0
+        for path in (self._settings.spool / inspection.UNLISTED).glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ctime < before:
+                    path.unlink()
+                    gone += 1
+        if gone:
+            log.info("files that were set aside purged", count=gone)
 
     def _purge(self, before: datetime, limit: int) -> int:
         # First the row, then the file: a replay that comes between must not find a film that is named and gone.
@@ -103,6 +120,18 @@ class Care:
             return False
         usage = shutil.disk_usage(self._settings.spool)
         return usage.used * 100 > most * (usage.used + usage.free)
+
+    def upkeep(self) -> None:
+        """The database's file and its log stay small; a log that cannot be emptied is an alarm."""
+        size = upkeep.empty_log(self._store)
+        upkeep.shrink(self._store)
+        self._condition(
+            "database/log",
+            size > LOG_ALARM,
+            "warning",
+            f"the database's log has grown to {size >> 20} MB: somebody has been reading the database for long",
+            "end what reads it (a shell with an open SELECT, a copy that hangs); then it shrinks by itself",
+        )
 
     def check_spool(self) -> None:
         """Files that rows name are there, in full size; files that no row names are set aside."""

@@ -210,6 +210,7 @@ def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
             "watch": care.watch,
             "retention": care.retention,
             "spool check": care.check_spool,
+            "upkeep": care.upkeep,
         },
     )
     schedule.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,19 @@ class Store:
         """One consistent view of the rows."""
         with _plain_errors(), self.engine.connect() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """SQLite's own connection, outside a transaction, while nobody of the agent writes."""
+        with _plain_errors(), self._file_lock():
+            pooled = self.engine.raw_connection()
+            try:
+                connection = pooled.driver_connection
+                assert isinstance(connection, sqlite3.Connection)
+                yield connection
+            finally:
+                pooled.invalidate()  # it may have been given settings of its own
+                pooled.close()
 
     def close(self) -> None:
         """Closes every connection."""

@@ -17,6 +17,7 @@ from firstread.agent.store.engine import Store, StoreError
 from firstread.agent.store.site import give_identity
 from firstread.agent.store.site import site_uid as site_uid
 from firstread.agent.store.tables import metadata
+from firstread.agent.store.upkeep import let_it_shrink
 
 _FOLDER = Path(__file__).parent / "migrations"
 
@@ -64,6 +65,7 @@ def upgrade(store: Store) -> str | None:
     with store.write() as connection:
         command.upgrade(_config(connection), "head")
         give_identity(connection)
+    let_it_shrink(store)
     return copy
 
 

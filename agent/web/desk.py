@@ -35,8 +35,8 @@ class Desk:
     feed: Feed
     totals: KeptTotals = field(default_factory=KeptTotals)
 
-    def overview(self) -> Overview:
-        """How the whole agent stands now."""
+    def overview(self, *, counted: bool = True) -> Overview:
+        """How the whole agent stands now; ``counted``: with how many have ended, too."""
         destinations = self.settings.all_destinations
         with self.store.read() as connection:
             return stand.overview(
@@ -44,7 +44,7 @@ class Desk:
                 [one.name for one in destinations],
                 [one.name for one in destinations if one.hold],
                 clock.now(),
-                self.totals.get(connection),
+                self.totals.get(connection) if counted else None,
             )
 
     def page(self, request: Request, template: str, here: str, status: int = 200, **values: Any) -> HTMLResponse:

@@ -19,7 +19,7 @@ from firstread.agent.backup import DATABASE, MANIFEST, BackupError, back_up, che
 from firstread.agent.care import Care
 from firstread.agent.cli import app
 from firstread.agent.inspection import inspect, report_faults, set_aside
-from firstread.agent.store import deliveries, studies
+from firstread.agent.store import deliveries, overdue, studies
 from firstread.agent.store.engine import Store
 from firstread.agent.store.migrate import site_uid
 from firstread.agent.store.tables import instance
@@ -263,3 +263,36 @@ def test_above_its_share_of_the_disk_the_oldest_finished_films_go(ward: Ward, mo
     ward.at(700)
     assert Care(ward.settings.model_copy(update={"storage": storage}), ward.store).retention() == 2
     assert [film.exists() for film in films] == [False, False, True] and ward.file_of("1.2.9").exists()
+
+
+def test_what_was_set_aside_goes_when_its_days_are_over(ward: Ward) -> None:
+    ward.ended_study("1.2.3")
+    stray = ward.settings.spool / "films" / "ab" / "stray.dcm"
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(b"a film between rename and commit")
+    os.utime(stray, (0, 0))
+    set_aside(ward.settings, ward.store, ("films/ab/stray.dcm",))
+    kept = ward.settings.spool / "unlisted" / "films-ab-stray.dcm"
+    real = kept.stat().st_ctime
+    begins = real - moment().at.timestamp()  # the test's clock and the disk's
+    ward.at(begins + 29 * DAY)
+    ward.care.retention()
+    assert kept.exists(), "its days count from the day it was set aside"
+    ward.at(begins + 31 * DAY)
+    ward.care.retention()
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("since", ["opened again", "held"])
+def test_a_film_whose_study_came_to_life_between_look_and_deletion_stays(ward: Ward, since: str) -> None:
+    film = ward.ended_study("1.2.3")
+    ward.deliver_all()
+    with ward.store.write() as connection:
+        rows = overdue.films_to_purge(connection, moment(31 * DAY).at, limit=5)
+        key = studies.find(connection, "1.2.3").id
+        if since == "held":
+            studies.set_legal_hold(connection, key, "case 7", "t", moment(1))
+        else:
+            studies.reopen(connection, key, "a late image", "t", moment(1))
+        assert len(rows) == 1 and overdue.mark_purged(connection, rows, actor="t", now=moment(2)) == []
+    assert ward.file_of("1.2.3") == film
