@@ -60,7 +60,8 @@ def shrink(store: Store, limit: int | None = None) -> int:
             free = int(_pragma(connection, "freelist_count")) * size
             if not _pragma(connection, "auto_vacuum") or free <= (FREE_LIMIT if limit is None else limit):
                 return given
-            connection.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})").fetchall()
+            # Only a script is stepped to its end: execute() would give back one page.
+            connection.executescript(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")
             left = int(_pragma(connection, "freelist_count")) * size
         if left >= free:
             return given
