@@ -16,6 +16,7 @@ from typing import Any
 
 from firstread.agent.config import Settings
 from firstread.agent.spool import SpoolUnusable, fsync_folder, prepare
+from firstread.integration.dicom.part10 import OWN_HEADER, NotPart10, data_set_offset
 
 MANIFEST = "manifest.json"
 DATABASE = "firstread.sqlite3"
@@ -63,9 +64,9 @@ def back_up(settings: Settings, target: Path, on_progress: Progress | None = Non
         named = list(_named(partial / DATABASE))
         manifest = {}
         missing = []
-        for number, (name, sha256) in enumerate(named, 1):
+        for number, (name, sha256, film) in enumerate(named, 1):
             digest = _copy(settings.spool / name, partial / name)
-            if digest is None or (sha256 and digest != sha256):
+            if digest is None or (sha256 and sha256 != (_data_set_digest(partial / name) if film else digest)):
                 missing.append(name)
                 (partial / name).unlink(missing_ok=True)
             else:
@@ -178,12 +179,23 @@ def _copy_database(source: Path, target: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _named(database: Path) -> Iterator[tuple[str, str]]:
-    """Path and SHA-256 (empty where none is kept) of each file that the database names."""
+def _named(database: Path) -> Iterator[tuple[str, str, bool]]:
+    """Path and SHA-256 (empty where none is kept) of each file that the database names, and whether that is the hash of
+    a film's data set, without our meta header."""
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        yield from connection.execute("SELECT path, sha256 FROM instance WHERE path != ''")
-        yield from connection.execute("SELECT preview_path, '' FROM instance WHERE preview_path IS NOT NULL")
-        yield from connection.execute("SELECT path, sha256 FROM artifact WHERE path IS NOT NULL")
+        yield from connection.execute("SELECT path, sha256, 1 FROM instance WHERE path != ''")
+        yield from connection.execute("SELECT preview_path, '', 0 FROM instance WHERE preview_path IS NOT NULL")
+        yield from connection.execute("SELECT path, sha256, 0 FROM artifact WHERE path IS NOT NULL")
+
+
+def _data_set_digest(film: Path) -> str:
+    """SHA-256 of a film's data set, empty where its header is damaged."""
+    with film.open("rb") as stream:
+        try:
+            stream.seek(data_set_offset(stream.read(OWN_HEADER)))
+        except NotPart10:
+            return ""
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _copy(source: Path, target: Path) -> str | None:

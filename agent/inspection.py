@@ -21,6 +21,7 @@ from firstread.agent.store import events, watch
 from firstread.agent.store.engine import Store
 from firstread.agent.store.overdue import PURGED
 from firstread.agent.store.tables import DeliveryState, ImageState, artifact, delivery, instance, result, study
+from firstread.integration.dicom.part10 import OWN_HEADER, NotPart10, data_set_offset
 
 log = structlog.get_logger()
 
@@ -84,7 +85,7 @@ def inspect(
     for row in _films(store):
         films += 1
         listed.update(path for path in (row.path, row.preview_path) if path)
-        problem = _problem(spool / row.path, row.size_bytes, row.sha256, hashes)
+        problem = _problem(spool / row.path, row.size_bytes, row.sha256, hashes, film=True)
         if problem and _still_named(store, instance, row.id, row.path):
             faults.append(_film_fault(row, problem))
         done += 1
@@ -204,18 +205,21 @@ def _results(store: Store) -> Iterator[Any]:
         last = rows[-1].id
 
 
-def _problem(path: Path, size: int, sha256: str, hashes: bool) -> str:
-    """What is wrong with a file, empty when nothing is."""
+def _problem(path: Path, size: int, sha256: str, hashes: bool, *, film: bool = False) -> str:
+    """What is wrong with a file, empty when nothing is. A film's row speaks of its data set, without our header."""
     try:
-        found = path.stat().st_size
-        if found != size:
-            return f"has {found} bytes instead of {size}"
-        if hashes:
-            with path.open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
-                    return "was changed (SHA-256 differs)"
+        with path.open("rb") as stream:
+            offset = data_set_offset(stream.read(OWN_HEADER)) if film else 0
+            found = os.fstat(stream.fileno()).st_size - offset
+            if found != size:
+                return f"has {found} bytes instead of {size}"
+            stream.seek(offset)
+            if hashes and hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+                return "was changed (SHA-256 differs)"
     except FileNotFoundError:
         return "is missing"
+    except NotPart10:
+        return "was changed (its header is damaged)"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return ""

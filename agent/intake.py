@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.store.overdue import PURGED
 from firstread.integration.audit.message import StudyObject
 from firstread.integration.dicom.identity import is_ours
+from firstread.integration.dicom.part10 import OWN_HEADER, NotPart10, data_set_offset
 from firstread.integration.dicom.received import AssociationEvent, AssociationOutcome, ReceivedInstance, Refusal
 from firstread.integration.dicom.status import SUCCESS, OutOfResources, StoreStatus
 from firstread.models.eligibility import is_image_for_us
@@ -124,10 +126,11 @@ class Intake:
         if known.path == PURGED:
             return False
         try:
-            size: int = (self.settings.spool / known.path).stat().st_size
-        except OSError:
+            with (self.settings.spool / known.path).open("rb") as film:
+                size = os.fstat(film.fileno()).st_size - data_set_offset(film.read(OWN_HEADER))
+        except (OSError, NotPart10):
             return False
-        return size >= int(known.size_bytes)
+        return size == int(known.size_bytes)
 
     def _record(self, received: ReceivedInstance, place: Path) -> bool:
         for attempt in (1, 2, 3):

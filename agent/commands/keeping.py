@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +23,10 @@ from firstread.agent.commands.common import (
     settings_from,
 )
 
+if TYPE_CHECKING:
+    from firstread.agent.config import Settings
+    from firstread.agent.store.engine import Store
+
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
@@ -36,6 +41,25 @@ def _progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
+@contextmanager
+def _stopped(settings: Settings, store: Store) -> Iterator[bool]:
+    """True while no agent runs on this folder, nor can start: then no file is on its way to its row."""
+    from firstread.agent.spool import SpoolInUse, take_spool
+
+    if not store.is_sqlite:
+        yield False  # other machines may work on the same folder
+        return
+    try:
+        lock = take_spool(settings.spool)
+    except SpoolInUse:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(lock)
+
+
 def verify(
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -45,10 +69,16 @@ def verify(
     quick: Annotated[bool, typer.Option("--quick", help="Look at sizes only, without reading every file.")] = False,
 ) -> None:
     """Compares every file in the spool with the database, both ways; exit code 1 when something is amiss."""
-    from firstread.agent.inspection import inspect, report_faults, set_aside
+    from firstread.agent.inspection import SETTLED_S, inspect, report_faults, set_aside
 
-    with opened(config) as (settings, store), _progress("files") as bar:
-        found = inspect(settings, store, hashes=not quick, on_progress=lambda done: bar(done, None))
+    with opened(config) as (settings, store), _progress("files") as bar, _stopped(settings, store) as stopped:
+        found = inspect(
+            settings,
+            store,
+            hashes=not quick,
+            settled_s=0.0 if stopped else SETTLED_S,
+            on_progress=lambda done: bar(done, None),
+        )
         report_faults(store, found)
         moved = set_aside(settings, store, found.unlisted) if repair else 0
     if as_json:

@@ -16,6 +16,9 @@ IMPLEMENTATION_VERSION_NAME = f"FIRSTREAD_{__version__}"[:16]
 _LONG_VRS = frozenset((b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UR", b"UT", b"UN", b"SV", b"UV"))
 _LARGEST_META = 1 << 20
 
+OWN_HEADER = 144
+"""Bytes of preamble, prefix and group length, with which meta_header begins."""
+
 
 class NotPart10(ValueError):
     """A file that is no DICOM file: the message says what is missing."""
@@ -59,6 +62,17 @@ def meta_header(
     )
     length = struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(elements))
     return bytes(128) + b"DICM" + length + elements
+
+
+def data_set_offset(start: bytes) -> int:
+    """Where the data set begins in a file with our meta header, from its first OWN_HEADER bytes: by the group's length.
+
+    Raises :class:`NotPart10` where these bytes are not ours (damaged, or another program's).
+    """
+    fits = len(start) >= OWN_HEADER and start[128:140] == b"DICM" + struct.pack("<HH2sH", 0x0002, 0x0000, b"UL", 4)
+    if not fits:
+        raise NotPart10("its meta header is damaged")
+    return OWN_HEADER + int(struct.unpack_from("<I", start, OWN_HEADER - 4)[0])
 
 
 def read_meta(source: Path | bytes) -> FileMeta:

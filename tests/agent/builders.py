@@ -22,6 +22,7 @@ from firstread.agent.store import images
 from firstread.agent.store.engine import Store
 from firstread.agent.store.images import ImageClaim
 from firstread.agent.store.migrate import site_uid, upgrade
+from firstread.integration.dicom.part10 import data_set_offset
 from firstread.integration.dicom.received import ReceivedInstance
 from firstread.models.findings import LABELS, NO_FINDING
 from firstread.models.prediction import Box, ModelIdentity, Prediction
@@ -99,7 +100,8 @@ class Bench:
             setattr(dataset, keyword, value)
         path = self.settings.spool / INCOMING / f"film-{self.count}.part"
         dataset.save_as(path, enforce_file_format=True)
-        content = path.read_bytes()
+        whole = path.read_bytes()
+        content = whole[data_set_offset(whole) :]  # a receiver tells of the data set, without the meta header
         return ReceivedInstance(
             path=path,
             sop_class_uid=sop_class,

@@ -57,6 +57,7 @@ def test_a_spool_as_it_should_be_is_called_sound(ward: Ward) -> None:
         (lambda film: film.unlink(), "is missing"),
         (lambda film: film.write_bytes(film.read_bytes()[:-1]), "bytes instead of"),
         (lambda film: film.write_bytes(film.read_bytes()[:-1] + b"\x01"), "SHA-256 differs"),
+        (lambda film: film.write_bytes(bytes(200) + film.read_bytes()[200:]), "header is damaged"),
     ],
 )
 def test_a_film_that_is_gone_or_changed_is_named_with_its_study(ward: Ward, harm, problem: str) -> None:

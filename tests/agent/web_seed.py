@@ -25,6 +25,7 @@ from firstread.agent.store.migrate import site_uid, upgrade
 from firstread.agent.store.worklist import ensure_entry
 from firstread.agent.triage import FindingPolicy, ImageFact, assess
 from firstread.agent.worklist.inbox import Inbox
+from firstread.integration.dicom.part10 import data_set_offset
 from firstread.models.findings import LABELS, NO_FINDING, ReasonCode
 from firstread.models.phantoms import Lesion, PhantomSpec, draw
 from firstread.models.prediction import (
@@ -169,10 +170,12 @@ class Morning:
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"2.25.{99000 + self.count}"
         dataset.PatientName, dataset.AccessionNumber = identity.patient_name, identity.accession_number[:16]
         dataset.save_as(path, enforce_file_format=True)
+        content = path.read_bytes()
+        content = content[data_set_offset(content) :]
         stored = StoredInstance(
             sop_instance_uid=f"2.25.{99000 + self.count}", series_instance_uid="2.25.7", sop_class_uid=DX,
             transfer_syntax_uid="1.2.840.10008.1.2.1", patient_key=patient_key(identity), is_image=True, path=place,
-            size_bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), association={},
+            size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), association={},
         )  # fmt: skip
         images.add(connection, stored, study_id, None, when)
 
