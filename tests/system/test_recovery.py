@@ -20,6 +20,8 @@ from tests.system.agent import Agent, environment
 from tests.system.films import film, write
 from tests.system.pacs import send
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "recovery.md"
 BACKUP = "/backup/2026-03-01"
 
