@@ -3,10 +3,10 @@
     python -m benchmarks.worklist [--short] [--json FILE] [--studies 5000] [--pages 50]
 
 A store with that many open studies (invented, with results, over six hours) is served by a process of its own, as the
-role "web" serves it. Measured: the pure ordering; a look at the whole list when nothing is known yet, and when one study
-changed; the page over HTTP, alone and while all pages are open; and, from the commit of a new study, the time until the
-first and the last of the open pages was told of it. Milliseconds: least, median, most. Every page must be told of every
-new study, and the page must hold every row.
+role "web" serves it. Measured: the pure ordering; a look at the whole list when nothing is known yet, and when all is;
+the page over HTTP, alone and while all pages are open; and, from the commit of a new study, the time until the first
+and the last of the open pages was told of it. Milliseconds: least, median, most. Every page must be told of every new
+study, and the page must hold every row.
 
 Last line, ``ratio``: 100 ms, which a list page may take, divided by the median of the page while all pages are open
 (1.0 and more: within the limit). There is no peer to run beside it.
