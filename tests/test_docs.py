@@ -113,6 +113,20 @@ def test_the_guide_names_every_command() -> None:
         assert f"`firstread {name}" in guide or (group and f"`{last}`" in guide), name
 
 
+def test_the_page_of_faults_names_every_status_that_a_sender_can_be_told() -> None:
+    from firstread.integration.dicom import status
+
+    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    table = text.split("## What a sender is told")[1].split("## ")[0]
+    named = {int(code, 16) for code in re.findall(r"(?m)^\| ([0-9A-F]{4})\b", table)}
+    failures = [one for one in vars(status).values() if isinstance(one, type) and issubclass(one, status.StoreFailure)]
+    assert len(failures) == 4
+    assert named == {status.SUCCESS.code, *(one.code for one in failures)}
+    for source in (ROOT / "integration" / "dicom").glob("*.py"):
+        answered = re.findall(r"StoreStatus\(0x([0-9A-F]{4})", source.read_text(encoding="utf-8"))
+        assert {int(code, 16) for code in answered} <= named, source.name
+
+
 def test_readme_names_no_set_up_but_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"(?m)^    (make \w+)$", text) == ["make demo", "make test"]

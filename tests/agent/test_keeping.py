@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,6 +165,45 @@ def test_a_backup_is_restored_bit_for_bit_and_the_agent_goes_on(ward: Ward, tmp_
         held = deliveries.claim(connection, "pacs", on_hold=False, owner="o", lease_s=60, now=moment(99))
     assert held is not None
     store.close()
+
+
+def test_a_backup_is_whole_while_films_come_in_and_go(ward: Ward, tmp_path: Path) -> None:
+    for number in range(8):
+        ward.ended_study(f"1.2.{number}", 60 * number)
+    ward.deliver_all(900)
+    ward.at(1000)
+    first, over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        number = 100
+        while not over.is_set():
+            ward.receive(study=f"1.2.{number}")
+            first.set()
+            number += 1
+
+    working = threading.Thread(target=work)
+    working.start()
+    try:
+        assert first.wait(60)
+        kept = back_up(ward.settings, tmp_path / "backup")
+    finally:
+        over.set()
+        working.join()
+    there = settings_at(tmp_path / "elsewhere")
+    shutil.rmtree(there.spool)
+    restore(there, tmp_path / "backup")
+    store = Store(there.database_url)
+    found = inspect(there, store, settled_s=-1)
+    assert kept.missing == () and found.sound and found.films >= 8
+    store.close()
+
+
+def test_a_postgresql_database_is_not_backed_up_but_told_how(tmp_path: Path) -> None:
+    settings = settings_at(tmp_path / "spool", database={"url": "postgresql+psycopg://firstread@127.0.0.1:1/x"})
+    with pytest.raises(BackupError, match=r"PostgreSQL.*pg_dump first and copy \[storage\] path after it"):
+        back_up(settings, tmp_path / "backup")
+    with pytest.raises(BackupError, match="pg_dump"):
+        restore(settings, tmp_path / "backup")
 
 
 def test_a_backup_names_what_was_not_there(ward: Ward, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import event, select
 from starlette.testclient import TestClient
 
+from firstread.agent.care import Care
 from firstread.agent.listing import study_objects
 from firstread.agent.store import deliveries, images, messages, overdue, studies, tables
 from firstread.agent.store.engine import Store
@@ -141,6 +142,10 @@ def test_nothing_that_is_looked_after_reads_a_table_from_end_to_end(morning: Mor
         assert overdue.mark_purged(connection, films, actor="t", now=now) == films and films
         messages.forget_before(connection, now.at - timedelta(days=180))
         forget_ended(connection, now.at - timedelta(days=180))
+    care = Care(morning.settings, morning.store)
+    care.watch()
+    care.upkeep()
+    care.retention()
     assert any("ix_instance_with_file" in step for _, plan in plans.found for step in plan)
     assert len(plans.found) > 8 and plans.slow() == []
 
