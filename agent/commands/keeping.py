@@ -41,23 +41,17 @@ def _progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
-@contextmanager
-def _stopped(settings: Settings, store: Store) -> Iterator[bool]:
-    """True while no agent runs on this folder, nor can start: then no file is on its way to its row."""
+def _nobody_runs(settings: Settings, store: Store) -> bool:
+    """True where no agent runs on this folder: then no file is on its way to its row, however young it is."""
     from firstread.agent.spool import SpoolInUse, take_spool
 
     if not store.is_sqlite:
-        yield False  # other machines may work on the same folder
-        return
+        return False  # other machines may work on the same folder
     try:
-        lock = take_spool(settings.spool)
+        os.close(take_spool(settings.spool))  # at once: looking takes long, and must not keep an agent from starting
     except SpoolInUse:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        os.close(lock)
+        return False
+    return True
 
 
 def verify(
@@ -71,12 +65,12 @@ def verify(
     """Compares every file in the spool with the database, both ways; exit code 1 when something is amiss."""
     from firstread.agent.inspection import SETTLED_S, inspect, report_faults, set_aside
 
-    with opened(config) as (settings, store), _progress("files") as bar, _stopped(settings, store) as stopped:
+    with opened(config) as (settings, store), _progress("files") as bar:
         found = inspect(
             settings,
             store,
             hashes=not quick,
-            settled_s=0.0 if stopped else SETTLED_S,
+            settled_s=0.0 if _nobody_runs(settings, store) else SETTLED_S,
             on_progress=lambda done: bar(done, None),
         )
         report_faults(store, found)

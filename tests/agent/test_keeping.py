@@ -20,6 +20,7 @@ from firstread.agent.backup import DATABASE, MANIFEST, BackupError, back_up, che
 from firstread.agent.care import Care
 from firstread.agent.cli import app
 from firstread.agent.inspection import inspect, report_faults, set_aside
+from firstread.agent.spool import take_spool
 from firstread.agent.store import deliveries, overdue, studies
 from firstread.agent.store.engine import Store
 from firstread.agent.store.migrate import site_uid
@@ -134,6 +135,20 @@ def test_verify_says_what_is_wrong_and_repairs_what_it_may(ward: Ward) -> None:
     as_json = run(app, ["verify", "-c", config, "--json", "--quick"])
     assert as_json.exit_code == 1
     assert json.loads(as_json.stdout)["faults"][0]["study_instance_uid"] == "1.2.3"
+
+
+def test_verify_leaves_young_files_alone_only_while_an_agent_runs(ward: Ward) -> None:
+    ward.ended_study("1.2.3")
+    young = ward.settings.spool / "films" / "ab" / "young.dcm"
+    young.parent.mkdir(exist_ok=True)
+    young.write_bytes(b"a film whose row may be on its way")
+    config, run = write_config(ward), CliRunner().invoke
+    lock = take_spool(ward.settings.spool)
+    assert run(app, ["verify", "-c", config]).exit_code == 0
+    os.close(lock)
+    answer = run(app, ["verify", "-c", config])
+    assert answer.exit_code == 1 and "films/ab/young.dcm" in answer.output
+    os.close(take_spool(ward.settings.spool))
 
 
 def write_config(ward: Ward) -> str:
