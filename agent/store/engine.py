@@ -197,7 +197,9 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def rows_of(connection: Connection, query: Select[Any], column: Column[Any], keys: Sequence[int]) -> list[Row[Any]]:
+def rows_of(
+    connection: Connection, query: Select[Any], column: Column[Any], keys: Sequence[int | str]
+) -> list[Row[Any]]:
     """The query's rows whose ``column`` is one of ``keys``, some hundred keys at once."""
     parts = [keys[start : start + KEYS_AT_ONCE] for start in range(0, len(keys), KEYS_AT_ONCE)]
     return [row for part in parts for row in connection.execute(query.where(column.in_(part)))]
