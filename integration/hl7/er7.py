@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from firstread.integration.hl7.charset import decode
 from firstread.integration.hl7.errors import ErrorLocation, UnreadableMessage
-from firstread.integration.hl7.escape import escape, unescape
+from firstread.integration.hl7.escape import escape, legible, tidy, unescape
 
 ENCODING_CHARACTERS = "^~\\&"
 _SEGMENT_NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
@@ -58,24 +58,26 @@ class Segment:
         return found[repetition - 1].split(self.delimiters.component) if repetition <= len(found) else []
 
     def value(self, number: int, component: int = 1, subcomponent: int = 1, repetition: int = 1) -> str:
-        """One value, unescaped and stripped of outer blanks; empty when absent or HL7 null."""
+        """One value on one line, unescaped, without control characters and outer blanks; empty when absent or HL7
+        null."""
         components = self.parts(number, repetition)
         if component > len(components):
             return ""
         values = components[component - 1].split(self.delimiters.subcomponent)
-        return self.text(values[subcomponent - 1]).strip() if subcomponent <= len(values) else ""
+        return tidy(self.text(values[subcomponent - 1])) if subcomponent <= len(values) else ""
 
     def text(self, escaped: str) -> str:
-        """Unescape a piece of this segment."""
+        """A piece of this segment, unescaped: line breaks stay, no other control character does."""
         if escaped == '""':
             return ""
         marks = self.delimiters
-        return unescape(
+        meant = unescape(
             escaped,
             escape_char=marks.escape,
             delimiters=marks.field + marks.component + marks.repetition + marks.subcomponent,
             charset=self.charset,
         )
+        return legible(meant)
 
     def at(self, field: int = 0, component: int = 0) -> ErrorLocation:
         """The location of a field of this segment, for an error."""

@@ -25,6 +25,15 @@ def tidy(text: str) -> str:
     return clean(clean(text).strip())
 
 
+def legible(text: str) -> str:
+    """``text`` with its line breaks and without other control characters: ``\\X1B\\`` would steer a terminal that shows
+    it, and PostgreSQL refuses a NUL."""
+    if text.isprintable():
+        return text
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return "\n".join("".join(map(_cleaned, line)) for line in lines)
+
+
 def _cleaned(char: str) -> str:
     if char in _BREAKS:
         return " "

@@ -182,6 +182,17 @@ def test_escape_sequences_of_others_are_understood(sent: str, meant: str) -> Non
     assert unescape(sent) == meant
 
 
+def test_control_characters_of_others_reach_nobody_escaped_or_as_they_are() -> None:
+    patient = b"PID|||4\\X00\\7\\X1B5B\\31m\x1b[0m\\.br\\11||DOE\\X0D0A\\FORGED^\x9b\x07A\r"
+    message = read(b"MSH|^~\\&|RIS\r" + patient + b"NTE|||one\\X0A\\two\\X1B\\")
+    pid, note = message.first("PID"), message.first("NTE")
+    assert pid is not None and note is not None
+    shown = [pid.value(3), pid.value(5, 1), pid.value(5, 2), note.value(3), note.text(note.field(3))]
+    assert shown[0] == "47[31m[0m 11"
+    assert all(text.isprintable() for text in shown[:4])
+    assert shown[4] == "one\ntwo"
+
+
 def test_other_delimiters_are_read_as_the_header_says() -> None:
     message = read(b"MSH#*!?$#RIS#HOSP\rPID###1*2!3?F?4$5\r")
     pid = message.first("PID")
