@@ -87,7 +87,7 @@ class RequestedAssociation(EventDrivenAssociation):
         self.request()
         if not self.is_established:
             failure = self._why_not()
-            self.kill()
+            self._hang_up()
             raise failure
         self.start()
 
@@ -114,7 +114,12 @@ class RequestedAssociation(EventDrivenAssociation):
         if not self.is_released:
             with contextlib.suppress(Exception):
                 self.abort()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Ends both threads and the connection, which pynetdicom leaves open where an answer made no sense."""
         self.kill()
+        self.dul.socket._shutdown_socket()
 
     @property
     def why_ended(self) -> str:

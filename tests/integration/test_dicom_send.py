@@ -247,6 +247,26 @@ def test_pacs_that_aborts_hangs_up_or_talks_nonsense_is_a_retry(tmp_path: Path, 
         assert outcome.comment
 
 
+@pytest.mark.parametrize("name", [b"\xff" * 21, b"1.2.840.10008.3.1.1.1"], ids=["unreadable", "no contexts"])
+def test_connection_to_a_pacs_whose_acceptance_makes_no_sense_is_closed(name: bytes) -> None:
+    content = bytes((0, 1)) + bytes(66) + struct.pack(">BBH", 0x10, 0, len(name)) + name
+    ended = threading.Event()
+
+    def behave(connection: socket.socket) -> None:
+        connection.settimeout(10)
+        connection.recv(1 << 16)
+        connection.sendall(struct.pack(">BBL", 2, 0, len(content)) + content)
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(1 << 16):
+                pass
+        ended.set()
+
+    with broken_pacs(behave) as address:
+        outcome = Sender(peer_at(address, acse_timeout_s=1)).store(file_of(Film(sop_class_uid=SR)))
+        assert not outcome.delivered and outcome.comment
+        assert ended.wait(5), "the descriptor stays open for ever"
+
+
 def test_association_that_died_unseen_between_two_sendings_is_asked_for_again(tmp_path: Path) -> None:
     with receiving(tmp_path, network_idle_timeout_s=0.2) as (receiver, inbox):
         with Sender(peer_at(receiver.address)) as sender:
