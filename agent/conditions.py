@@ -34,10 +34,10 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             Condition("waiting", WARNING, "a film has waited too long to be analysed"),
             Condition("model", CRITICAL, "the model does not report: its bundle or its canaries failed"),
             Condition("device", CRITICAL, "the GPU was passed over or lost; the processor works on, slower"),
-            Condition("summing-up", CRITICAL, "a study has no result yet"),
-            Condition("object", CRITICAL, "a report, heat map or message could not be built"),
+            Condition("summing-up", CRITICAL, "a study has no result yet", names_patient=True),
+            Condition("object", CRITICAL, "a report, heat map or message could not be built", names_patient=True),
             # Results do not go out
-            Condition("destination", WARNING, "a destination does not take results; they wait"),
+            Condition("destination", WARNING, "a destination does not take results; they wait", names_patient=True),
             Condition("delivery", CRITICAL, "a destination rejected a result", names_patient=True),
             # What arrived is not what it should be
             Condition("identity", WARNING, "a study came under another patient", names_patient=True),

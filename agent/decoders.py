@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
 
+from firstread.agent import logs
+
 Order = TypeVar("Order")
 Answer = TypeVar("Answer")
 
@@ -129,7 +131,7 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
     # Linux: a film that hangs must not outlive an analyser that was killed.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logs.set_up("analyse")
     while True:
         try:
             order = pipe.recv()
@@ -138,10 +140,8 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
         try:
             answer = ("answer", work(order))
         except BaseException as error:
-            answer = (
-                "failure",
-                f"{type(error).__name__}: {error} ({traceback.extract_tb(error.__traceback__)[-1].name})",
-            )
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            answer = ("failure", f"{logs.named_without_values(error)} ({where.name}, line {where.lineno})")
         try:
             pipe.send(answer)
         except OSError:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from firstread.agent.commands.common import ConfigOption, JsonOption, fail, opened, print_json, print_table
+from firstread.agent.commands.common import ConfigOption, JsonOption, fail, opened, print_json, print_table, say
 
 app = typer.Typer(no_args_is_help=True, help="Alarms: list what stands, clear what was looked at.")
 ACTOR = "command line"
@@ -59,10 +59,10 @@ def send_test(config: ConfigOption = None) -> None:
     for channel in found:
         try:
             channel.send([Notice(What.RAISED, alarm)], settings.site.name)
-            typer.echo(f"{channel.name}: taken")
+            say(f"{channel.name}: taken")
         except NotSent as error:
             failed = True
-            typer.echo(f"{channel.name}: not taken: {error}", err=True)
+            say(f"{channel.name}: not taken: {error}", err=True)
     if failed:
         raise typer.Exit(FAILED)
 
@@ -81,4 +81,4 @@ def clear(
             watch.clear_alarm(connection, key, actor=ACTOR, now=clock.now())
     if not standing:
         fail(f"no alarm {key!r} stands: see `firstread alarms list`")
-    typer.echo(f"alarm {key} cleared")
+    say(f"alarm {key} cleared")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,15 +59,29 @@ def opened(config: Path | None) -> Iterator[tuple[Settings, Store]]:
             store.close()
 
 
+_STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it: control characters, marks that turn the direction of writing."""
+
+
+def harmless(text: str) -> str:
+    """``text`` as a terminal may show it, whoever wrote it: what would steer it is written as an escape (\\u001b)."""
+    return _STEERING.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Prints lines that may hold text of others."""
+    typer.echo(harmless(text), err=err)
+
+
 def fail(sentence: str, code: int = FAILED) -> NoReturn:
     """Prints what is wrong to standard error and ends the command."""
-    typer.echo(sentence, err=True)
+    say(sentence, err=True)
     raise typer.Exit(code)
 
 
 def print_json(value: Any) -> None:
     """JSON, readable, UTF-8."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    say(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def print_table(columns: list[str], rows: list[list[Any]], nothing: str) -> None:
@@ -82,7 +97,7 @@ def print_table(columns: list[str], rows: list[list[Any]], nothing: str) -> None
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else harmless(str(cell))) for cell in row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)

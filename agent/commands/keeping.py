@@ -20,6 +20,7 @@ from firstread.agent.commands.common import (
     opened,
     print_json,
     print_table,
+    say,
     settings_from,
 )
 
@@ -78,7 +79,7 @@ def verify(
     if as_json:
         print_json({**asdict(found), "sound": found.sound, "set_aside": moved})
     else:
-        typer.echo(f"{found.films} films and {found.results} results were compared with the database")
+        say(f"{found.films} films and {found.results} results were compared with the database")
         if found.faults:
             print_table(
                 ["file", "problem", "study", "received", "what to do"],
@@ -89,11 +90,11 @@ def verify(
                 "",
             )
         for name in found.unlisted:
-            typer.echo(f"{name}: no row names it; its sender was never told that it is stored")
+            say(f"{name}: no row names it; its sender was never told that it is stored")
         if moved:
-            typer.echo(f"{moved} files were moved into {settings.spool / 'unlisted'}")
+            say(f"{moved} files were moved into {settings.spool / 'unlisted'}")
         elif found.unlisted:
-            typer.echo("--repair moves these files into the spool's folder unlisted/")
+            say("--repair moves these files into the spool's folder unlisted/")
     if found.faults or (found.unlisted and not moved):
         raise typer.Exit(FAILED)
 
@@ -111,9 +112,9 @@ def backup(
             kept = back_up(settings, target, bar)
     except BackupError as error:
         fail(str(error))
-    typer.echo(f"{kept.files} files, {kept.size_bytes >> 20} MB in {kept.folder}")
+    say(f"{kept.files} files, {kept.size_bytes >> 20} MB in {kept.folder}")
     for name in kept.missing:
-        typer.echo(f"{name} is named by the database and was not there as it says: see `firstread verify`", err=True)
+        say(f"{name} is named by the database and was not there as it says: see `firstread verify`", err=True)
 
 
 def restore(
@@ -141,9 +142,9 @@ def restore(
     except (BackupError, SpoolUnusable) as error:
         fail(str(error))
     done = "is whole" if only_check else f"was restored to {settings.spool}"
-    typer.echo(f"the backup of {kept.made_at:%Y-%m-%d %H:%M} UTC, {kept.files} files, {done}")
+    say(f"the backup of {kept.made_at:%Y-%m-%d %H:%M} UTC, {kept.files} files, {done}")
     if not only_check:
-        typer.echo("send what came in since then from the PACS again: what is here already is kept once")
+        say("send what came in since then from the PACS again: what is here already is kept once")
 
 
 def legal_hold(
@@ -162,4 +163,4 @@ def legal_hold(
     with opened(config) as (_, store), store.write() as connection:
         row = one_study(connection, study)
         studies.set_legal_hold(connection, row.id, None if release else reason.strip(), "cli", clock.now())
-    typer.echo(f"the films of {row.study_instance_uid} are {'no longer held' if release else 'held'}")
+    say(f"the films of {row.study_instance_uid} are {'no longer held' if release else 'held'}")

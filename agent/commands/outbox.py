@@ -14,6 +14,7 @@ from firstread.agent.commands.common import (
     fail,
     opened,
     print_json,
+    say,
 )
 from firstread.agent.commands.studies import _print_deliveries
 
@@ -111,10 +112,10 @@ def release(
             count = deliveries.release(
                 connection, known.name, on_hold=known.hold, send=not drop, actor=ACTOR, now=clock.now()
             )
-    typer.echo(f"{count} deliveries to {known.name} {'dropped' if drop else 'released'}")
+    say(f"{count} deliveries to {known.name} {'dropped' if drop else 'released'}")
 
 
 def _say(done: bool, delivery: int, yes: str, no: str) -> None:
     if not done:
         fail(f"delivery {delivery} was left as it is: {no}")
-    typer.echo(f"delivery {delivery} {yes}")
+    say(f"delivery {delivery} {yes}")

@@ -15,6 +15,7 @@ from firstread.agent.commands.common import (
     opened,
     print_json,
     print_table,
+    say,
 )
 
 app = typer.Typer(no_args_is_help=True, help="The built-in reading list: show it, take a study off, put it back.")
@@ -89,7 +90,7 @@ def remove(
             done = worklist.remove_entry(connection, entry, why, clock.now(), ACTOR)
     if not done:
         fail(f"entry {entry} is not on the list: see `firstread worklist list`")
-    typer.echo(f"entry {entry} is off the list; `firstread worklist restore {entry}` puts it back")
+    say(f"entry {entry} is off the list; `firstread worklist restore {entry}` puts it back")
 
 
 @app.command()
@@ -103,4 +104,4 @@ def restore(entry: EntryArgument, config: ConfigOption = None) -> None:
             done = worklist.restore_entry(connection, entry, clock.now(), ACTOR)
     if not done:
         fail(f"entry {entry} was not taken off: see `firstread worklist list`")
-    typer.echo(f"entry {entry} is on the list again")
+    say(f"entry {entry} is on the list again")

@@ -18,6 +18,7 @@ from firstread.agent.commands.common import (
     opened,
     print_json,
     print_table,
+    say,
 )
 
 
@@ -131,20 +132,20 @@ def show_study(study: StudyArgument, config: ConfigOption = None, as_json: JsonO
     if as_json:
         print_json(found)
         return
-    typer.echo(f"study     {found['study_instance_uid']}")
-    typer.echo(f"accession {found['accession_number']}   patient {found['patient_id']}   state {found['state']}")
+    say(f"study     {found['study_instance_uid']}")
+    say(f"accession {found['accession_number']}   patient {found['patient_id']}   state {found['state']}")
     for one in found["revisions"]:
         said = (one["reason"] and f"not analysed: {one['reason']}") or one["priority_reason"]
         sent = "" if one["sent"] else " (nothing new, not sent)"
-        typer.echo(f"\nrevision {one['revision']}  {one['priority']}  {said}  [{one['cause']}]{sent}")
+        say(f"\nrevision {one['revision']}  {one['priority']}  {said}  [{one['cause']}]{sent}")
         for note in one["notes"]:
-            typer.echo(f"  note: {note}")
+            say(f"  note: {note}")
         for finding in one["findings"]:
             probability = "not assessed" if finding["probability"] is None else f"{finding['probability']:.3f}"
             mark = "above" if finding["present"] else ""
             extra = " experimental" if finding["experimental"] else ""
-            typer.echo(f"  {finding['label']:<20}{probability:>13}  {mark}{extra}")
-    typer.echo("")
+            say(f"  {finding['label']:<20}{probability:>13}  {mark}{extra}")
+    say("")
     print_table(
         ["image", "state", "reason", "file"],
         [
@@ -153,9 +154,9 @@ def show_study(study: StudyArgument, config: ConfigOption = None, as_json: JsonO
         ],
         "no images",
     )
-    typer.echo("")
+    say("")
     _print_deliveries(found["delivery_list"])
-    typer.echo("")
+    say("")
     print_table(
         ["when", "what", "who", "detail"],
         [
@@ -203,7 +204,7 @@ def show_oru(
             shown = messages_shown.oru(settings, store, row, to, build=dry_run)
         except LookupError as error:
             fail(str(error.args[0]))
-    typer.echo(shown)
+    say(shown)
 
 
 def show_sr(
@@ -218,7 +219,7 @@ def show_sr(
         with store.read() as connection:
             row = one_study(connection, study)
         try:
-            typer.echo(messages_shown.sr(settings, store, row, dump=dump))
+            say(messages_shown.sr(settings, store, row, dump=dump))
         except LookupError as error:
             fail(str(error.args[0]))
 
@@ -281,10 +282,10 @@ def replay(
         print_json([one.__dict__ for one in done])
     else:
         for one in done:
-            typer.echo(f"{one.study_instance_uid} {one.accession_number}")
+            say(f"{one.study_instance_uid} {one.accession_number}")
             for words in one.words:
-                typer.echo(f"  {words}")
+                say(f"  {words}")
         if not done:
-            typer.echo("no study is meant by that")
+            say("no study is meant by that")
     if any(not one.done for one in done):
         raise typer.Exit(FAILED)

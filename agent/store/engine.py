@@ -59,11 +59,11 @@ class Store:
             if not parsed.database or parsed.database == ":memory:":
                 raise StoreError("an SQLite database must be a file: set [database] url or [storage] path")
             self._lock_path = Path(parsed.database + ".lock")
-            self.engine: Engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
+            self.engine: Engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s})
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
-            self.engine = create_engine(url, pool_pre_ping=True)
+            self.engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

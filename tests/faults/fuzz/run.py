@@ -23,7 +23,8 @@ from tests.integration.dicom_wire import Film, RawPeer
 from tests.models.tiny import make_tiny_bundle
 from tests.system.agent import Agent, psutil_gone, wait_for
 
-BATCH = 200
+BATCH = 600
+"""Inputs between two looks, for the edge that gets most of them."""
 MEMORY_MB = 100.0
 SETTLED_S = 90.0
 
