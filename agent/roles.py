@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import importlib
 import os
 import signal
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 GRACE_S = 20.0
-_M_ARENA_MAX = -8
 
 _LIBRARIES = {
     "receive": ("firstread.agent.intake", "firstread.agent.config_wire", "firstread.integration.dicom.receive"),
@@ -253,7 +250,6 @@ def _web(settings: Settings, store: Store, stop: threading.Event) -> None:
     from firstread.agent.worklist.inbox import Inbox
     from firstread.integration.hl7.mllp_server import MllpServer
 
-    _share_few_heaps()
     beat = _Beat("web", settings, store)
     beat()
     tls = {name: ServerTls(files) for name, files in served_tls(settings).items() if name != "dicom"}
@@ -275,13 +271,6 @@ def _web(settings: Settings, store: Store, stop: threading.Event) -> None:
         for server in servers:
             server.stop()
         schedule.stop()
-
-
-def _share_few_heaps() -> None:
-    """glibc gives each of many threads a heap of its own that hardly shrinks: the page's held 128 MB after 33,000
-    requests, half as much with two heaps for all. Elsewhere than in glibc there is no such setting."""
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _renewing(*served: ServerTls | None) -> Callable[[], None]:

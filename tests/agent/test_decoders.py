@@ -37,10 +37,10 @@ def collect(pool: Pool, count: int) -> dict[int, Ended[tuple[str, int]]]:
     ("bad", "said"),
     [
         ("crash", "the decoder process ended (SIGSEGV)"),
-        ("error", "ValueError: no such film"),
-        ("exit", "SystemExit: 7"),
+        ("error", "ValueError (work, line "),
+        ("exit", "SystemExit (work, line "),
         ("bomb", "MemoryError"),
-        ("unpicklable", "Stubborn: cannot travel"),
+        ("unpicklable", "Stubborn (work, line "),
     ],
 )
 def test_an_order_that_goes_wrong_fails_alone_and_says_how(pool: Pool, bad: str, said: str) -> None:

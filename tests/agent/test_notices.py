@@ -225,6 +225,9 @@ def test_a_webhook_that_answers_an_error_has_not_taken_it(office: Office) -> Non
 def test_a_notice_names_no_patient(office: Office) -> None:
     office.alarm("identity/1.2.3", text="was DOE^JOHN 4711, is ROE^ANN 4712")
     office.alarm("delivery/9", text="PACS rejected: patient DOE^JOHN unknown")
+    office.alarm("destination/PACS", text="PACS does not take results: A700 DOE^JOHN is locked")
+    office.alarm("object/9/sr", text="the sr could not be built: ValueError: bad name 'DOE^JOHN'")
+    office.alarm("summing-up/9", text="study 1.2 has no result: ValueError: 'DOE^JOHN'")
     office.notifier.tell()
     told = body(office.box.mails[0]) + json.dumps(office.hook.bodies)
     assert "DOE" not in told and "4711" not in told

@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shutil
 import sys
 import tempfile
+import warnings
 from pathlib import Path
+
+import structlog
 
 from tests.faults.fuzz.run import replay, run
 
@@ -31,6 +35,10 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="folder for what broke something")
     parser.add_argument("--replay", type=Path, help="try an input that was kept")
     asked = parser.parse_args()
+    # Our own clients and readers speak of what is thrown at them; the agent's roles are other processes.
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     folder = Path(tempfile.mkdtemp(prefix="firstread-fuzz-"))
     try:
         if asked.replay is not None:

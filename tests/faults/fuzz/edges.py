@@ -18,6 +18,7 @@ from typing import Protocol
 from firstread.agent.config import SettingsError, load_settings
 from firstread.agent.decoders import Decoders
 from firstread.agent.film import FilmOrder, ReadFilm, read_film
+from firstread.agent.identify import identify
 from firstread.agent.settings_file import render_template
 from firstread.integration.dicom.header import read_header
 from firstread.integration.dicom.part10 import meta_header
@@ -196,7 +197,7 @@ class FilmsSent(Edge):
 class FilmsRead(Edge):
     """Files, into the header reader of intake and, in a process with limits, into the reader of films."""
 
-    name, weight = "films read", 4
+    name, weight = "films read", 2
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="firstread-fuzz-"))
@@ -238,12 +239,8 @@ def _header(content: bytes, path: Path) -> None:
     offset = 144 + int.from_bytes(content[140:144], "little")
     if offset > len(content):
         return
-    try:
-        header = read_header(path, offset, syntax, inflate_limit=64 << 20)
-        for each in header:
-            str(each.tag)
-    except CannotUnderstand:
-        pass
+    with suppress(CannotUnderstand):
+        identify(read_header(path, offset, syntax, inflate_limit=64 << 20))
 
 
 class Mllp(_Socket):

@@ -66,6 +66,10 @@ class House:
     def memory_growth_mb(self) -> dict[str, float]:
         """By role, since the start, when what was sent has been worked off."""
         self._settle()
+        return self.memory_growth_now_mb()
+
+    def memory_growth_now_mb(self) -> dict[str, float]:
+        """By role, since the start, in the middle of work."""
         now = self._resident_mb()
         return {name: round(now[name] - before, 1) for name, before in self._memory.items() if name in now}
 
@@ -120,6 +124,7 @@ def run(
     counts: Counter[str] = Counter()
     took: defaultdict[str, float] = defaultdict(float)
     findings: list[str] = []
+    peak: dict[str, float] = {}
     began = time.monotonic()
     try:
         sent, answered, film = material.captures(house.agent.dicom_port, folder / "captured")
@@ -141,6 +146,7 @@ def run(
                         findings.append(f"after turn {turn} of {edge.name} (seed {seed}): {what}")
                 if time.monotonic() - began > seconds:
                     break
+            peak = {name: max(mb, peak.get(name, 0.0)) for name, mb in house.memory_growth_now_mb().items()}
             say(f"{sum(counts.values())} inputs, {time.monotonic() - began:.0f} s, {len(findings)} findings")
         growth = house.memory_growth_mb()
         findings += [f"role {name} holds {mb:.0f} MB more" for name, mb in growth.items() if mb > MEMORY_MB]
@@ -166,6 +172,7 @@ def run(
         "late_once": sum(edge.late for edge in edges),
         "readers_of_films_that_died_of_one": contained,
         "memory_growth_mb": growth,
+        "memory_growth_between_turns_mb": peak,
         "findings": findings,
     }
 
