@@ -74,28 +74,35 @@ class _InflatingSource:
         self._file = file
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         self._ready = b""
+        self._at = 0
+        """Where in ``_ready`` the next byte stands: cutting off what was read would copy the rest each time."""
         self._left = limit
 
     def read(self, size: int) -> bytes:
+        end = self._at + size
+        if end <= len(self._ready):
+            part, self._at = self._ready[self._at : end], end
+            return part
         parts = []
         while size > 0:
-            if not self._ready and not self._more():
+            if self._at == len(self._ready) and not self._more():
                 break
-            parts.append(self._ready[:size])
-            self._ready = self._ready[size:]
+            parts.append(self._ready[self._at : self._at + size])
+            self._at += len(parts[-1])
             size -= len(parts[-1])
         return b"".join(parts)
 
     def skip(self, size: int) -> None:
         missing = size
         while missing > 0:
-            if not self._ready and not self._more():
+            if self._at == len(self._ready) and not self._more():
                 raise _EndsEarly(size, size - missing)
-            step = min(missing, len(self._ready))
-            self._ready = self._ready[step:]
+            step = min(missing, len(self._ready) - self._at)
+            self._at += step
             missing -= step
 
     def _more(self) -> bool:
+        self._ready, self._at = b"", 0
         while not self._ready and not self._inflate.eof:
             packed = self._inflate.unconsumed_tail or self._file.read(LARGEST_VALUE)
             if not packed:
@@ -138,9 +145,13 @@ class _Walk:
         self.kept = bytearray()
         self._element_start = 0
         self._dropping = False
+        self._before = -1
 
     def run(self) -> None:
-        """Walks to the pixel data or to the end; raises :class:`CannotUnderstand` where the bytes make no sense."""
+        """Walks to the pixel data or to the end; raises :class:`CannotUnderstand` where the bytes make no sense.
+
+        An element stands once (PS3.5 7.1). Zeros, which deflate a thousandfold, read as the same element for ever.
+        """
         for _ in range(MOST_ELEMENTS):
             head = self._source.read(8)
             if len(head) < 8:
@@ -153,7 +164,11 @@ class _Walk:
                 self._delimiter(tag, head, length)
             elif tag in _PIXEL_DATA and not self._open:
                 return
+            elif tag == self._before and not self._open:
+                raise CannotUnderstand(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) stands twice")
             else:
+                if not self._open:
+                    self._before = tag
                 self._element(tag, head, length)
         raise CannotUnderstand(f"header of more than {MOST_ELEMENTS} elements")
 

@@ -130,7 +130,22 @@ def test_encapsulated_icon_before_the_pixels_is_no_obstacle(tmp_path: Path) -> N
 def test_million_empty_elements_are_an_error_and_not_a_minute(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(header_module, "MOST_ELEMENTS", 1000)
     with pytest.raises(CannotUnderstand, match="more than 1000 elements"):
-        header_of(tmp_path, element(0x00091010, "LO", b"") * 1001)
+        header_of(tmp_path, b"".join(element(0x00091000 + number, "LO", b"") for number in range(1001)))
+
+
+def test_deflated_zeros_are_an_error_at_once(tmp_path: Path) -> None:
+    packed = zlib.compress(bytes(8 << 20), 9, wbits=-15)
+    assert len(packed) < 10_000
+    with pytest.raises(CannotUnderstand, match=r"\(0000,0000\) stands twice"):
+        header_of(tmp_path, packed, DEFLATED)
+
+
+def test_an_element_that_stands_twice_in_a_row_is_an_error_and_in_items_of_a_sequence_is_none(tmp_path: Path) -> None:
+    once = element(0x00081140, "LO", b"ab")
+    nested = sequence(0x00081140, item(once) + item(once))
+    assert "StudyInstanceUID" in header_of(tmp_path, Film(private=nested).data_set())
+    with pytest.raises(CannotUnderstand, match="stands twice"):
+        header_of(tmp_path, Film(private=once + once).data_set())
 
 
 @pytest.mark.parametrize(("syntax", "options"), [(IMPLICIT, {"implicit": True}), (BIG_ENDIAN, {"big": True})])
