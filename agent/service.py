@@ -40,7 +40,7 @@ FIRST_ALONE_S = 5.0
 """The other roles wait until the first ones live, but no longer: films are taken while the model loads."""
 
 _FRUGAL = {"MALLOC_ARENA_MAX": "2"}
-"""glibc gives every thread an arena and keeps what was freed in it: fifty threads of the page held 40 MB for nothing."""
+"""glibc gives every thread an arena and keeps what was freed there: the page's threads held 40 MB for nothing."""
 
 _PR_SET_PDEATHSIG = 1
 
