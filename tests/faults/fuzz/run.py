@@ -44,6 +44,7 @@ class House:
             dicom={"maximum_associations": 100, "maximum_per_calling_ae": 100, "acse_timeout_s": 3},
         ).start()
         self.agent.wait_all_roles()
+        self._at_work()
         self._settle()
         self._processes = self._pids()
         self._memory = self._resident_mb()
@@ -80,6 +81,13 @@ class House:
         """Ends it."""
         self.agent.close()
 
+    def _at_work(self) -> None:
+        """Every role has done its work once: what is loaded at the first page or film is no growth."""
+        self._stores()
+        self._takes_messages()
+        for path in ("/", "/off", "/system", "/metrics"):
+            httpx.get(f"http://127.0.0.1:{self.agent.web_port}{path}", timeout=30)
+
     def _settle(self) -> None:
         def idle() -> bool:
             queue = self.agent.health()["queue"]["images"]
@@ -98,9 +106,25 @@ class House:
         return found
 
     def _stores(self) -> bool:
+        """A film is taken in time, as a sender sees it: who is refused for the moment comes again."""
+        deadline = time.monotonic() + HANG_S
+        while True:
+            try:
+                return self._stores_once()
+            except Found:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _stores_once(self) -> bool:
         with RawPeer(("127.0.0.1", self.agent.dicom_port), timeout_s=HANG_S) as peer:
-            kind, _ = peer.associate()
-            return kind == 2 and peer.store(Film())[0] == 0 and peer.release() == 6
+            kind, answer = peer.associate()
+            if kind != 2:
+                raise Found(f"the association was answered by PDU {kind} {answer[:4].hex()}")
+            status, comment = peer.store(Film())
+            if status != 0:
+                raise Found(f"the film was answered {status:04X} {comment}")
+            return peer.release() == 6
 
     def _takes_messages(self) -> bool:
         control_id = f"OK{time.time_ns() % 10**12}"
