@@ -23,6 +23,9 @@ LARGEST_VALUE = 64 * 1024
 LARGEST_SEQUENCE = 1024 * 1024
 LARGEST_HEADER = 16 * 1024 * 1024
 DEEPEST_SEQUENCE = 16
+MOST_REPETITIONS = 16
+"""How often an element may stand in a row."""
+
 MOST_ELEMENTS = 300_000
 """A walk of so many takes about a second, and a few on a busy machine; real headers of large multi-frame objects have
 some 200,000. A deflated film of zeros is a million elements in ten kilobytes."""
@@ -145,12 +148,13 @@ class _Walk:
         self.kept = bytearray()
         self._element_start = 0
         self._dropping = False
-        self._before = -1
+        self._before, self._repeated = -1, 0
 
     def run(self) -> None:
         """Walks to the pixel data or to the end; raises :class:`CannotUnderstand` where the bytes make no sense.
 
-        An element stands once (PS3.5 7.1). Zeros, which deflate a thousandfold, read as the same element for ever.
+        An element stands once (PS3.5 7.1); a film that has one twice is kept as it came. Zeros, which deflate a
+        thousandfold, read as the same element for ever.
         """
         for _ in range(MOST_ELEMENTS):
             head = self._source.read(8)
@@ -164,11 +168,12 @@ class _Walk:
                 self._delimiter(tag, head, length)
             elif tag in _PIXEL_DATA and not self._open:
                 return
-            elif tag == self._before and not self._open:
-                raise CannotUnderstand(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) stands twice")
             else:
                 if not self._open:
+                    self._repeated = self._repeated + 1 if tag == self._before else 0
                     self._before = tag
+                    if self._repeated > MOST_REPETITIONS:
+                        raise CannotUnderstand(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) stands there again and again")
                 self._element(tag, head, length)
         raise CannotUnderstand(f"header of more than {MOST_ELEMENTS} elements")
 
