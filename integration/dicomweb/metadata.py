@@ -18,7 +18,7 @@ _PIXEL_DATA = 0x7FE00010
 
 
 def metadata(path: Path, bulk_url: str) -> dict[str, Any]:
-    """The metadata of a Part 10 file without its meta header. ``bulk_url``: where its bulk data is, without a last slash.
+    """The metadata of a Part 10 file without its meta header. ``bulk_url``: where its bulk data is, no last slash.
 
     A value that breaks its VR is left out. Raises OSError, and what pydicom raises where the file is no DICOM.
     """
@@ -32,11 +32,13 @@ def bulk_value(path: Path, place: str) -> tuple[bytes, str]:
     """A value by its place (``7FE00010``, ``54000100/0/54001010``) and its VR. Raises KeyError."""
     dataset = dcmread(path, defer_size=_LEFT_IN_FILE)
     steps = place.split("/")
-    for at in range(0, len(steps) - 1, 2):
-        try:
-            dataset = dataset[_tag(steps[at])].value[int(steps[at + 1])]
-        except (IndexError, TypeError, ValueError, AttributeError) as error:
-            raise KeyError(place) from error
+    if len(steps) % 2 == 0:
+        raise KeyError(place)
+    for sequence, number in zip(steps[:-1:2], steps[1:-1:2], strict=True):
+        element = dataset[_tag(sequence)]
+        if element.VR != "SQ" or not number.isdigit() or int(number) >= len(element.value):
+            raise KeyError(place)
+        dataset = element.value[int(number)]
     element = dataset[_tag(steps[-1])]
     if not isinstance(element.value, bytes):
         raise KeyError(place)

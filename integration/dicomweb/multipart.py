@@ -67,7 +67,7 @@ class MultipartReader:
     def close(self) -> None:
         """The body is over. Raises BadRequest where it ends too early."""
         if not self._ended:
-            raise BadRequest("the multipart body ends before its closing boundary: it was cut short")
+            raise BadRequest("the body was cut short: its closing boundary is missing")
         if not self.parts:
             raise BadRequest("the multipart body has no parts")
 
