@@ -12,8 +12,8 @@ import structlog
 
 from firstread.agent.intake import Intake
 from firstread.agent.store.engine import StoreError
-from firstread.integration.dicom.header import read_header
-from firstread.integration.dicom.identity_check import checked_uids, is_uid
+from firstread.integration.dicom.header import read_header, text_of
+from firstread.integration.dicom.identity_check import SOP_CLASS, SOP_INSTANCE, checked_uids, is_uid
 from firstread.integration.dicom.part10 import FileMeta, meta_header
 from firstread.integration.dicom.received import ReceivedInstance, ReceiveSettings, Refusal
 from firstread.integration.dicom.sink import StoreSink
@@ -32,6 +32,10 @@ log = structlog.get_logger()
 NAMELESS = "DICOMWEB"
 """Calling AE title of an instance whose file names no sender."""
 
+DOES_NOT_MATCH_META = 0xB007
+"""Warning reason: stored, though its meta header speaks of another instance or class."""
+
+_PIECE = 256 * 1024
 LARGEST_METADATA = 16 * 1024 * 1024
 MOST_BULK_PARTS = 10_000
 
@@ -129,18 +133,18 @@ class StoreRequest:
             self._store(part.meta, part.sink)
 
     def _store(self, meta: FileMeta, sink: StoreSink) -> None:
-        study = ""
+        study, warning = "", None
         try:
             sink.finish()
             header = read_header(
                 sink.path, sink.data_set_offset, meta.transfer_syntax_uid, inflate_limit=self.receive.max_film_bytes
             )
-            uids = checked_uids(
-                header,
-                sop_class_uid=meta.sop_class_uid,
-                sop_instance_uid=meta.sop_instance_uid,
-                announced_in="meta header",
-            )
+            sop_class, sop_instance = text_of(header, SOP_CLASS), text_of(header, SOP_INSTANCE)
+            said = FileMeta(sop_class, sop_instance, meta.transfer_syntax_uid, 0, meta.source_ae_title)
+            uids = checked_uids(header, sop_class_uid=sop_class, sop_instance_uid=sop_instance)
+            if (said.sop_class_uid, said.sop_instance_uid) != (meta.sop_class_uid, meta.sop_instance_uid):
+                # real files carry the meta header of another instance: the data set says who it is
+                meta, sink, warning = said, self._written_again(sink, said), DOES_NOT_MATCH_META
             study = uids.study_instance_uid
             if self.study_instance_uid not in (None, study):
                 raise DoesNotMatch("Study Instance UID differs from the one in the address")
@@ -177,9 +181,21 @@ class StoreRequest:
         else:
             sink.close()
             self.outcomes.append(
-                Outcome(meta.sop_class_uid, meta.sop_instance_uid, study, uids.series_instance_uid, None)
+                Outcome(meta.sop_class_uid, meta.sop_instance_uid, study, uids.series_instance_uid, None, warning)
             )
         self._open.remove(sink)
+
+    def _written_again(self, sink: StoreSink, meta: FileMeta) -> StoreSink:
+        """The same data set behind another meta header."""
+        again = self._sink(meta)
+        with sink.path.open("rb") as file:
+            file.seek(sink.data_set_offset)
+            while piece := file.read(_PIECE):
+                again.write(piece)
+        sink.discard()
+        self._open.remove(sink)
+        again.finish()
+        return again
 
     def _refused(self, meta: FileMeta | None, failure: StoreFailure, study: str) -> None:
         sop_class = meta.sop_class_uid if meta else ""

@@ -28,9 +28,7 @@ class InstanceUids:
     series_instance_uid: str
 
 
-def checked_uids(
-    header: Dataset, *, sop_class_uid: str, sop_instance_uid: str, announced_in: str = "command"
-) -> InstanceUids:
+def checked_uids(header: Dataset, *, sop_class_uid: str, sop_instance_uid: str) -> InstanceUids:
     """The UIDs of a header. Raises CannotUnderstand for missing or malformed ones and for another SOP instance than the
     one announced, DoesNotMatch for another SOP class."""
     study, series = text_of(header, STUDY), text_of(header, SERIES)
@@ -45,9 +43,9 @@ def checked_uids(
     if series and not is_uid(series):
         raise CannotUnderstand("Series Instance UID (0020,000E) is malformed")
     if sop_class != sop_class_uid:
-        raise DoesNotMatch(f"SOP Class UID differs from the one in the {announced_in}")
+        raise DoesNotMatch("SOP Class UID differs from the one in the command")
     if sop_instance != sop_instance_uid:
-        raise CannotUnderstand(f"SOP Instance UID differs from the one in the {announced_in}")
+        raise CannotUnderstand("SOP Instance UID differs from the one in the command")
     return InstanceUids(sop_class, sop_instance, study, series)
 
 

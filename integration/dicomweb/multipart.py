@@ -12,7 +12,8 @@ from python_multipart.multipart import MultipartParser
 from firstread.integration.dicomweb.errors import BadRequest
 
 _LARGEST_HEADER = 16 * 1024
-_LONGEST_BOUNDARY = 70
+_LONGEST_BOUNDARY = 256
+"""RFC 2046 allows 70 characters, Orthanc's plug-in sends 73."""
 MOST_PARTS = 100_000
 
 
@@ -34,7 +35,7 @@ class MultipartReader:
 
     def __init__(self, boundary: str, open_part: Callable[[Mapping[str, str]], Part]) -> None:
         if not boundary or len(boundary) > _LONGEST_BOUNDARY:
-            raise BadRequest("multipart/related without a boundary of 1 to 70 characters")
+            raise BadRequest("multipart/related without a boundary, or with one beyond reason")
         self._open_part = open_part
         self._headers: dict[str, str] = {}
         self._name, self._value = bytearray(), bytearray()

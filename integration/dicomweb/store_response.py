@@ -18,13 +18,15 @@ class Outcome:
     study_instance_uid: str
     series_instance_uid: str
     failure: StoreFailure | None
+    warning: int | None = None
+    """Warning Reason (0008,1196) of an instance that was stored nevertheless."""
 
 
 def status_of(outcomes: Sequence[Outcome]) -> int:
-    """The HTTP status: 200 all stored, 202 some, 409 none; 413, 503 or 507 where none was for that reason alone."""
+    """The HTTP status: 200 all stored, 202 some or with warnings, 409 none; 413, 503 or 507 for that reason alone."""
     failures = [one.failure for one in outcomes if one.failure is not None]
     if not failures:
-        return 200
+        return 202 if any(one.warning is not None for one in outcomes) else 200
     if len(failures) < len(outcomes):
         return 202
     if all(isinstance(one, TooLong) for one in failures):
@@ -67,7 +69,8 @@ def _stored(one: Outcome, base_url: str) -> dict[str, Any]:
     place = f"{base_url}/studies/{one.study_instance_uid}"
     if one.series_instance_uid:
         place += f"/series/{one.series_instance_uid}/instances/{one.sop_instance_uid}"
-    return {**_named(one), "00081190": {"vr": "UR", "Value": [place]}}
+    warned = {} if one.warning is None else {"00081196": {"vr": "US", "Value": [one.warning]}}
+    return {**_named(one), "00081190": {"vr": "UR", "Value": [place]}, **warned}
 
 
 def _failed(one: Outcome) -> dict[str, Any]:
