@@ -100,14 +100,16 @@ def test_a_large_film_is_streamed_and_costs_little_memory(site: Site) -> None:
     (path,) = write(site.tmp / "films", film(NOTHING, new_uid()))
     stow(site.agent.web_port, [path])  # whatever is loaded once is loaded now
     web = site.agent.roles()["web"]
-    before = peak_bytes(web)
     reset_peak(web)
+    before = peak_bytes(web)
     large = film(NOTHING, new_uid())
     large.add_new(0x00091001, "UN", bytes(96 << 20))
     large.add_new(0x00090010, "LO", "TESTS")
     (path,) = write(site.tmp / "films", large)
     stow(site.agent.web_port, [path])
-    assert peak_bytes(web) - before < 16 << 20, "100 MB came in"
+    more = peak_bytes(web) - before
+    print(f"a film of 100 MB cost {more / 2**20:.1f} MiB")
+    assert more < 8 << 20
 
 
 def peak_bytes(process: psutil.Process) -> int:
