@@ -98,7 +98,7 @@ def accepted(header: str | None, query: Sequence[str]) -> list[MediaType]:
         types.append(MediaType(media.name, media.parameters, _quality(media.parameters.get("q", "1"))))
     if len(types) > _MOST_TYPES:
         raise BadRequest(f"more than {_MOST_TYPES} media types")
-    return sorted((one for one in types if one.quality > 0), key=lambda one: -one.quality) or [MediaType("*/*")]
+    return sorted((one for one in types if one.quality > 0), key=lambda one: -one.quality)
 
 
 def choose(
