@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from firstread.agent.config_destinations import Destination, DicomDestination, Hl7Destination, RetrySettings
+from firstread.agent.config_dicomweb import DicomwebSettings
 from firstread.agent.config_environment import merge_environment
 from firstread.agent.config_sections import (
     DEFAULT_PRIORITIES,
@@ -93,6 +94,7 @@ class Settings(Section):
     senders: tuple[SenderSettings, ...] = ()
     report: ReportSettings = ReportSettings()
     web: WebSettings = WebSettings()
+    dicomweb: DicomwebSettings = DicomwebSettings()
     worklist: WorklistSettings = WorklistSettings()
     audit: AuditSettings = AuditSettings()
     alarms: AlarmSettings = AlarmSettings()
@@ -225,6 +227,7 @@ SECRETS = (
     ("database", "url"),
     ("web", "password"),
     ("web", "password_hash"),
+    ("dicomweb", "token"),
     ("notices", "smtp_password"),
     ("notices", "webhook_token"),
 )

@@ -11,6 +11,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
@@ -88,6 +89,58 @@ class Decoders(Generic[Order, Answer]):
                 child.end()
                 child = _Child(self._work)
             self._ended.put(Ended(key, answer, failure))
+
+
+class Helpers(Generic[Order, Answer]):
+    """As Decoders, for callers in many threads who each wait for their own answer; processes are made when needed.
+
+    Each process has one thread that lives as long as it does: the kernel ends a process with the thread that made it.
+    """
+
+    def __init__(self, work: Callable[[Order], Answer], *, count: int, timeout_s: float) -> None:
+        self._work = work
+        self._timeout_s = timeout_s
+        self._orders: queue.SimpleQueue[tuple[Order, Future[Ended[Answer]]] | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._tend, name=f"helper-{n}", daemon=True) for n in range(count)]
+        self._lock = threading.Lock()
+        self._started = False
+
+    def warm(self) -> None:
+        """Starts the processes, if they are not there yet; does not wait for them."""
+        with self._lock:
+            if not self._started:
+                self._started = True
+                for thread in self._threads:
+                    thread.start()
+
+    def ask(self, order: Order) -> Ended[Answer]:
+        """The answer of the next free process."""
+        self.warm()
+        answer: Future[Ended[Answer]] = Future()
+        self._orders.put((order, answer))
+        return answer.result()
+
+    def close(self) -> None:
+        """Ends the processes; orders under way are given up."""
+        for _ in self._threads:
+            self._orders.put(None)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=2)
+
+    def _tend(self) -> None:
+        child = _Child(self._work)
+        while True:
+            item = self._orders.get()
+            if item is None:
+                child.end()
+                return
+            order, told = item
+            answer, failure = child.ask(order, self._timeout_s)
+            if failure:
+                child.end()
+                child = _Child(self._work)
+            told.set_result(Ended(0, answer, failure))
 
 
 class _Child:

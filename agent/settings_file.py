@@ -53,6 +53,9 @@ _EXAMPLES: Mapping[tuple[str, str], str] = {
     ("audit", "tls_certificate_file"): '"/etc/firstread/client.pem"',
     ("audit", "tls_key_file"): '"/etc/firstread/client.key"',
     ("database", "url"): 'url_file = "/etc/firstread/database-url"',
+    ("dicomweb", "token"): 'token_file = "/etc/firstread/dicomweb-token"',
+    ("dicomweb", "oidc_issuer"): '"https://id.example.org/realms/hospital"',
+    ("dicomweb", "oidc_audience"): '"firstread"',
     ("web", "password"): 'password_file = "/etc/firstread/web-password"',
     ("web", "password_hash"): 'password_hash = "$argon2id$..."',
 }

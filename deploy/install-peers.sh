@@ -10,6 +10,7 @@ PATH="$PATH:/usr/sbin:/usr/lib/dcmtk"
 for peer in $peers; do
     command -v "${peer%%:*}" >/dev/null 2>&1 || absent="$absent ${peer##*:}"
 done
+ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so >/dev/null 2>&1 || absent="$absent orthanc-dicomweb"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || absent="$absent postgresql"
 ls /usr/share/fonts/opentype/noto/NotoSansCJK* >/dev/null 2>&1 || absent="$absent fonts-noto-cjk"
 

@@ -40,17 +40,20 @@ class LookUpTable:
         return np.interp(values, inputs, self.outputs).astype(np.float32)
 
 
-def to_display(header: Dataset, values: FloatImage, padding: Mask | None, notes: list[str]) -> FloatImage:
+def to_display(
+    header: Dataset, values: FloatImage, padding: Mask | None, notes: list[str], *, trust_window: bool = False
+) -> FloatImage:
     """Stored values [rows, columns] to [0, 1], bone bright; padding is 0. ``values`` may be overwritten.
 
-    What the header holds against the standard is stepped over, and ``notes`` says so.
+    What the header holds against the standard is stepped over, and ``notes`` says so. ``trust_window``: its window is
+    taken whatever it shows of the film, because somebody chose it.
     """
     values = _modality(header, values, notes)
     film = values if padding is None else values[~padding]
     if film.size == 0:
         notes.append("the whole film is padding")
         return np.zeros_like(values)
-    shown = _voi(header, values, film, notes)
+    shown = _voi(header, values, film, notes, trust_window)
     if _dark_bones(header, notes):
         np.subtract(1.0, shown, out=shown)
     if padding is not None:
@@ -75,7 +78,7 @@ def _modality(header: Dataset, values: FloatImage, notes: list[str]) -> FloatIma
     return values
 
 
-def _voi(header: Dataset, values: FloatImage, film: FloatImage, notes: list[str]) -> FloatImage:
+def _voi(header: Dataset, values: FloatImage, film: FloatImage, notes: list[str], trust_window: bool) -> FloatImage:
     low, high = _spread(film)
     for item in items(header, "VOILUTSequence")[:1]:
         table = look_up_table(item)
@@ -90,7 +93,7 @@ def _voi(header: Dataset, values: FloatImage, film: FloatImage, notes: list[str]
     if centre is not None and width is not None:
         function = text(header, "VOILUTFunction").upper() or "LINEAR"
         ramp = _ramp(function, centre, width)
-        if ramp is not None and (blank or _makes_sense(ramp, function, low, high, film)):
+        if ramp is not None and (trust_window or blank or _makes_sense(ramp, function, low, high, film)):
             return _through(function, centre, width, ramp, values)
         notes.append(f"window {centre:g}/{width:g} makes no sense for this film: percentiles instead")
     if blank:

@@ -101,6 +101,17 @@ def read_radiograph(path: Path | str, longest_side: int | None = None) -> Radiog
         raise refuse(ReasonCode.CANNOT_DECODE, f"{_syntax(header).name}: {describe(error)}") from error
 
 
+def read_stored_values(path: Path, header: Dataset, longest_side: int) -> tuple[FloatImage, Mask | None]:
+    """Values of a single grey frame as stored, the way round that it is stored, and its padding; shrunk like
+    :func:`read_radiograph`. For pictures of any size and purpose. Raises UnreadableRadiograph, or what codecs raise."""
+    notes: list[str] = []
+    layout = _layout(header, notes, any_purpose=True)
+    image, layout = _stored_values(path, header, layout, longest_side, notes)
+    if image.ndim == 3:
+        image = _luminance(image)
+    return shrink(image, _padding(header, image, layout), longest_side)
+
+
 def _read(path: Path, header: Dataset, longest_side: int | None) -> Radiograph:
     notes: list[str] = []
     layout = _layout(header, notes)
@@ -120,9 +131,9 @@ def _read(path: Path, header: Dataset, longest_side: int | None) -> Radiograph:
     return Radiograph(orientation.upright(shown), layout.rows, layout.columns, orientation, tuple(notes))
 
 
-def _layout(header: Dataset, notes: list[str]) -> _Layout:
+def _layout(header: Dataset, notes: list[str], *, any_purpose: bool = False) -> _Layout:
     """What the header promises, refused where no film can come of it."""
-    if is_for_processing(header):
+    if is_for_processing(header) and not any_purpose:
         raise refuse(ReasonCode.FOR_PROCESSING, "raw detector values have no display meaning")
     rows, columns = integer(header, "Rows"), integer(header, "Columns")
     if rows is None or columns is None:
@@ -132,7 +143,7 @@ def _layout(header: Dataset, notes: list[str]) -> _Layout:
         raise refuse(ReasonCode.SEVERAL_FRAMES, f"{frames} frames in one object")
     if rows > LONGEST_SIDE or columns > LONGEST_SIDE or rows * columns > MOST_PIXELS:
         raise refuse(ReasonCode.CANNOT_DECODE, f"{columns} x {rows} pixels: no film is that large")
-    if min(rows, columns) < SMALLEST_SIDE:
+    if min(rows, columns) < SMALLEST_SIDE and not any_purpose:
         raise refuse(ReasonCode.TOO_SMALL, f"{columns} x {rows} pixels")
     samples = integer(header, "SamplesPerPixel") or 1
     photometric = text(header, "PhotometricInterpretation").upper()

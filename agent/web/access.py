@@ -19,6 +19,20 @@ class Role(enum.IntEnum):
     """Takes studies off the list, sends again, releases what is held."""
 
 
+def dicomweb_reads() -> list[str]:
+    """Addresses of DICOMweb's query and retrieve services."""
+    study = "/dicom-web/studies/{study}"
+    series = f"{study}/series/{{series}}"
+    instance = f"{series}/instances/{{instance}}"
+    frames = f"{instance}/frames/{{frames}}"
+    return [
+        "/dicom-web/studies", "/dicom-web/series", "/dicom-web/instances", f"{study}/series", f"{study}/instances",
+        f"{series}/instances", study, series, instance, frames, f"{instance}/bulkdata/{{path}}",
+        *(f"{place}/metadata" for place in (study, series, instance)),
+        *(f"{place}/{kind}" for place in (study, series, instance, frames) for kind in ("rendered", "thumbnail")),
+    ]  # fmt: skip
+
+
 ACCESS: Mapping[tuple[str, str], Role] = MappingProxyType(
     {
         ("GET", "/health"): Role.ANYONE,
@@ -43,6 +57,11 @@ ACCESS: Mapping[tuple[str, str], Role] = MappingProxyType(
         ("POST", "/study/{id}/restore"): Role.ADMIN,
         ("POST", "/delivery/{id}/retry"): Role.ADMIN,
         ("POST", "/destination/{name}/release"): Role.ADMIN,
+        ("GET", "/openapi.json"): Role.ANYONE,
+        # DICOMweb; a caller with a token or a trusted certificate may do all of it (see bearer.py, guard.py)
+        ("POST", "/dicom-web/studies"): Role.ADMIN,
+        ("POST", "/dicom-web/studies/{study}"): Role.ADMIN,
+        **dict.fromkeys((("GET", place) for place in dicomweb_reads()), Role.READER),
     }
 )
 """Method and address of everything that is answered (HEAD as GET), with the role that it takes where a login is set."""

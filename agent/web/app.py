@@ -20,8 +20,10 @@ from starlette.responses import PlainTextResponse, Response
 
 from firstread.agent.config import Settings
 from firstread.agent.store.engine import Store, StoreError
+from firstread.agent.store.site import site_uid
 from firstread.agent.web.board import Board, wait_limits
 from firstread.agent.web.desk import Desk
+from firstread.agent.web.dicomweb import routes as dicomweb_routes
 from firstread.agent.web.guard import Guard
 from firstread.agent.web.live import Feed
 from firstread.agent.web.pages import Pages
@@ -55,10 +57,12 @@ def create_app(settings: Settings, store: Store) -> Starlette:
             looking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await looking
+            dicomweb.close()
 
+    dicomweb, services = dicomweb_routes(settings, store, site_uid(store))
     app = Starlette(
-        routes=routes(desk),
-        middleware=[Middleware(Guard, web=settings.web, sessions=sessions)],
+        routes=[*routes(desk), *services],
+        middleware=[Middleware(Guard, web=settings.web, dicomweb=settings.dicomweb, sessions=sessions)],
         exception_handlers={HTTPException: _plain_error, StoreError: _store_error, Exception: _unexpected},
         lifespan=lifespan,
     )

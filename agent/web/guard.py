@@ -6,13 +6,16 @@ import time
 from http.cookies import SimpleCookie
 from urllib.parse import quote, urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from firstread.agent.config import WebSettings, is_loopback
+from firstread.agent.config_dicomweb import DicomwebSettings
 from firstread.agent.web.access import Role, role_needed
+from firstread.agent.web.bearer import BearerDoor
 from firstread.agent.web.sessions import COOKIE, LIFETIME_S, Session, Sessions
 
 HEADERS = {
@@ -32,9 +35,11 @@ HEADERS = {
 class Guard:
     """ASGI middleware. The session it finds or begins stands in ``request.state.session``."""
 
-    def __init__(self, app: ASGIApp, web: WebSettings, sessions: Sessions) -> None:
+    def __init__(self, app: ASGIApp, web: WebSettings, dicomweb: DicomwebSettings, sessions: Sessions) -> None:
         self._app = app
         self._web = web
+        self._dicomweb = dicomweb
+        self._bearer = BearerDoor(dicomweb)
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,6 +53,8 @@ class Guard:
         session = found or self._sessions.begin(now)
         scope.setdefault("state", {})["session"] = session
         refusal = self._refusal(scope, headers, session)
+        if is_dicomweb(scope["path"]) and not isinstance(refusal, _Final):
+            refusal = await self._refusal_of_peer(scope, headers, refusal)
         page = headers.get("sec-fetch-dest", "document") == "document"
         renewed = found is not None and page and session.expires < now + LIFETIME_S - 60
         fresh = Session(session.id, session.user, now + LIFETIME_S) if renewed or (found is None and page) else None
@@ -65,6 +72,23 @@ class Guard:
 
         await (refusal or self._app)(scope, receive, send_strictly)
 
+    async def _refusal_of_peer(self, scope: Scope, headers: Headers, of_visitor: Response | None) -> Response | None:
+        """None for who may use DICOMweb: on this machine everybody unless the site names who may, elsewhere a visitor
+        who is logged in, and a peer with the right token or certificate."""
+        if not self._dicomweb.enabled:
+            return PlainTextResponse("DICOMweb is not served here ([dicomweb] enabled = false).\n", 404)
+        if self._dicomweb.trust_client_certificates and self._web.tls_client_ca_file and scope["scheme"] == "https":
+            return None  # no connection comes about without a certificate of that authority
+        authorization = headers.get("authorization", "")
+        if authorization and (self._dicomweb.token is not None or self._dicomweb.oidc_issuer is not None):
+            why = await run_in_threadpool(self._bearer.refusal, authorization)
+            return None if why is None else _unauthorized(why, 'Bearer error="invalid_token"')
+        if self._web.needs_login:
+            if isinstance(of_visitor, RedirectResponse) or (of_visitor is not None and of_visitor.status_code == 401):
+                return _unauthorized("a bearer token, or a login, is needed", "Bearer")
+            return of_visitor
+        return _unauthorized("a bearer token is needed", "Bearer") if self._dicomweb.needs_token else None
+
     def _found(self, headers: Headers, now: float) -> Session | None:
         cookie: SimpleCookie = SimpleCookie()
         try:
@@ -77,12 +101,12 @@ class Guard:
         path: str = scope["path"]
         if not self._web.needs_login and not is_loopback(_host_of(headers.get("host", ""))):
             # Without a login only the address keeps strangers out, and a name that is made to point here must not.
-            return PlainTextResponse(
+            return _Final(
                 "This page answers to 127.0.0.1 and localhost alone. For other names, set a login in [web].\n",
                 421,
             )
         if scope["method"] not in ("GET", "HEAD") and not _same_origin(headers):
-            return PlainTextResponse("This form came from another site: open the page itself.\n", 403)
+            return _Final("This form came from another site: open the page itself.\n", 403)
         needed = role_needed(scope["method"], path)
         if not self._web.needs_login or needed is Role.ANYONE:
             return None
@@ -95,6 +119,19 @@ class Guard:
             asked = Request(scope).url
             return RedirectResponse(f"/login?next={quote(asked.path)}", 303)
         return PlainTextResponse("Log in first.\n", 401)
+
+
+class _Final(PlainTextResponse):
+    """A refusal that no token changes."""
+
+
+def is_dicomweb(path: str) -> bool:
+    """True for addresses of the DICOMweb services."""
+    return path == "/dicom-web" or path.startswith("/dicom-web/")
+
+
+def _unauthorized(why: str, challenge: str) -> Response:
+    return PlainTextResponse(f"{why}\n", 401, headers={"www-authenticate": challenge})
 
 
 def cookie_header(value: str, scope: Scope) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 import time
 import uuid
@@ -17,6 +16,7 @@ from pynetdicom.transport import AddressInformation
 
 from firstread.integration.dicom.contexts import supported_contexts
 from firstread.integration.dicom.header import read_header, text_of
+from firstread.integration.dicom.identity_check import STUDY, checked_uids, is_uid
 from firstread.integration.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, meta_header
 from firstread.integration.dicom.reactor import EventDrivenAssociation
 from firstread.integration.dicom.received import (
@@ -27,7 +27,7 @@ from firstread.integration.dicom.received import (
     Refusal,
 )
 from firstread.integration.dicom.sink import StoreSink
-from firstread.integration.dicom.status import CannotUnderstand, DoesNotMatch, OutOfResources, StoreFailure, StoreStatus
+from firstread.integration.dicom.status import CannotUnderstand, OutOfResources, StoreFailure, StoreStatus
 from firstread.integration.dicom.streaming import IncomingInstance, StoreCommand
 from firstread.integration.dicom.transport import PeerSocket
 
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-"""Digits and dots, no empty component. Leading zeros (against PS3.5 9.1) come from real devices and harm nobody."""
-
-_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 _LAST_WORDS_S = 2.0
 
 
@@ -267,34 +263,20 @@ class AcceptedAssociation(EventDrivenAssociation):
                     association_id=self.association_id,
                     sop_class_uid=command.sop_class_uid,
                     sop_instance_uid=command.sop_instance_uid,
-                    study_instance_uid="" if header is None else text_of(header, _STUDY),
+                    study_instance_uid="" if header is None else text_of(header, STUDY),
                 )
             )
         self._respond(command, status)
 
     def _instance(self, command: StoreCommand, sink: StoreSink, header: Dataset, syntax: str) -> ReceivedInstance:
         """The instance, its identity checked (PS3.4 B.2.3): raises :class:`StoreFailure`."""
-        study, series = text_of(header, _STUDY), text_of(header, _SERIES)
-        sop_class, sop_instance = text_of(header, _SOP_CLASS), text_of(header, _SOP_INSTANCE)
-        for uid, name in (
-            (sop_class, "SOP Class UID (0008,0016)"),
-            (sop_instance, "SOP Instance UID (0008,0018)"),
-            (study, "Study Instance UID (0020,000D)"),
-        ):
-            if not is_uid(uid):
-                raise CannotUnderstand(f"{name} is {'malformed' if uid else 'missing'}")
-        if series and not is_uid(series):
-            raise CannotUnderstand("Series Instance UID (0020,000E) is malformed")
-        if sop_class != command.sop_class_uid:
-            raise DoesNotMatch("SOP Class UID differs from the one in the command")
-        if sop_instance != command.sop_instance_uid:
-            raise CannotUnderstand("SOP Instance UID differs from the one in the command")
+        uids = checked_uids(header, sop_class_uid=command.sop_class_uid, sop_instance_uid=command.sop_instance_uid)
         return ReceivedInstance(
             path=sink.path,
-            sop_class_uid=sop_class,
-            sop_instance_uid=sop_instance,
-            study_instance_uid=study,
-            series_instance_uid=series,
+            sop_class_uid=uids.sop_class_uid,
+            sop_instance_uid=uids.sop_instance_uid,
+            study_instance_uid=uids.study_instance_uid,
+            series_instance_uid=uids.series_instance_uid,
             transfer_syntax_uid=syntax,
             size_bytes=sink.size_bytes,
             sha256=sink.sha256,
@@ -320,8 +302,3 @@ class AcceptedAssociation(EventDrivenAssociation):
         if status.comment:
             response.ErrorComment = status.error_comment
         self.dimse.send_msg(response, command.context_id)
-
-
-def is_uid(text: str) -> bool:
-    """Whether a text can stand as UID (PS3.5 9.1): at most 64 characters, components of digits."""
-    return 0 < len(text) <= 64 and _UID.fullmatch(text) is not None

@@ -32,6 +32,8 @@ class FileMeta:
     sop_instance_uid: str
     transfer_syntax_uid: str
     data_set_offset: int
+    source_ae_title: str = ""
+    """Who sent it, where the file says so (0002,0016 or 0002,0017)."""
 
 
 def meta_header(
@@ -115,4 +117,23 @@ def _read_meta(file: BinaryIO) -> FileMeta:
     for element, name in ((0x0010, "transfer syntax"), (0x0002, "SOP class UID"), (0x0003, "SOP instance UID")):
         if not values.get(element):
             raise NotPart10(f"DICOM file without {name} (0002,{element:04x}) in its meta header; write it anew")
-    return FileMeta(values[0x0002], values[0x0003], values[0x0010], offset)
+    source = (values.get(0x0017) or values.get(0x0016) or "").strip()
+    return FileMeta(values[0x0002], values[0x0003], values[0x0010], offset, source)
+
+
+def meta_is_complete(begin: bytes | bytearray) -> bool:
+    """True when the beginning of a file reaches past its meta header, or cannot be one: then :func:`read_meta` says
+    which."""
+    if len(begin) < 140:
+        return False
+    if begin[128:132] != b"DICM":
+        return True
+    offset = 132
+    while offset < _LARGEST_META:
+        if len(begin) < offset + 12:
+            return False
+        if begin[offset : offset + 2] != b"\x02\x00":
+            return True
+        long = bytes(begin[offset + 4 : offset + 6]) in _LONG_VRS
+        offset += struct.unpack_from("<8xI" if long else "<6xH", begin, offset)[0] + (12 if long else 8)
+    return True

@@ -11,7 +11,7 @@ import re
 import uuid
 from pathlib import Path
 
-from firstread.integration.dicom.status import CannotUnderstand, OutOfResources, StoreFailure
+from firstread.integration.dicom.status import CannotUnderstand, NoSpace, OutOfResources, StoreFailure, TooLong
 
 _NAME = re.compile(r"incoming-[0-9a-f]{32}\.part")
 _COALESCE = 64 * 1024
@@ -67,7 +67,7 @@ class StoreSink:
             return
         try:
             if self.size_bytes > self._max_bytes:
-                raise OutOfResources(f"larger than {self._max_bytes} bytes; raise the receiver's limit")
+                raise TooLong(f"larger than {self._max_bytes} bytes; raise the receiver's limit")
             if self.size_bytes - self._space_looked_at > _LOOK_AT_SPACE:
                 self._look_at_space()
             self._digest.update(fragment)
@@ -115,7 +115,7 @@ class StoreSink:
         self._space_looked_at = self.size_bytes
         free = free_bytes(self.path.parent)
         if free < self._reserve_bytes:
-            raise OutOfResources(f"disk: {free >> 20} MiB free, {self._reserve_bytes >> 20} MiB in reserve")
+            raise NoSpace(f"disk: {free >> 20} MiB free, {self._reserve_bytes >> 20} MiB in reserve")
 
     def _write_pending(self) -> None:
         if self._pending:
@@ -155,5 +155,5 @@ def _as_failure(error: OSError | StoreFailure) -> StoreFailure:
     if isinstance(error, StoreFailure):
         return error
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return OutOfResources("disk full: free space on the receiver's spool")
+        return NoSpace("disk full: free space on the receiver's spool")
     return OutOfResources(f"cannot write to the spool: {error.strerror or error}")

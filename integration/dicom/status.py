@@ -51,6 +51,14 @@ class OutOfResources(StoreFailure):
     code = 0xA700
 
 
+class NoSpace(OutOfResources):
+    """A700 for want of disk space."""
+
+
+class TooLong(OutOfResources):
+    """A700 for an instance that is longer than the receiver's limit."""
+
+
 class DoesNotMatch(StoreFailure):
     """A900: the data set is of another SOP class than the command says."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.peers import free_port, require_peer
 from tests.system.agent import wait_for
 
 AE_TITLE = "ORTHANC"
+PLUGINS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc")
 
 FORWARD_EVERYTHING = """
 function OnStoredInstance(instance, tags, metadata, origin)
@@ -27,8 +30,9 @@ end
 class Orthanc:
     """One Orthanc on 127.0.0.1 that knows one modality, ``firstread``."""
 
-    def __init__(self, folder: Path, lua: str = "") -> None:
+    def __init__(self, folder: Path, lua: str = "", dicomweb: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
+        self._dicomweb = dicomweb
         self.dicom_port, self.http_port = free_port(), free_port()
         self._lua = lua
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,6 +54,9 @@ class Orthanc:
             "StableAge": 1,
             "Plugins": [],
         }
+        if self._dicomweb is not None:
+            configuration["Plugins"] = [require_plugin()]
+            configuration["DicomWeb"] = {"Enable": True, "Servers": self._dicomweb}
         if self._lua:
             (self.folder / "forward.lua").write_text(self._lua)
             configuration["LuaScripts"] = [str(self.folder / "forward.lua")]
@@ -99,6 +106,12 @@ class Orthanc:
             "/modalities/firstread/store", json={"Resources": [study], "Synchronous": True}
         ).raise_for_status()
 
+    def stow_study(self, study: str, server: str) -> None:
+        """The PACS stores a whole study by STOW-RS, and waits until that is done."""
+        self.client.post(
+            f"/dicom-web/servers/{server}/stow", json={"Resources": [study], "Synchronous": True}
+        ).raise_for_status()
+
     def series(self, study: str) -> Mapping[str, list[dict[str, Any]]]:
         """The instances of a study by modality of their series."""
         found: dict[str, list[dict[str, Any]]] = {}
@@ -114,10 +127,23 @@ class Orthanc:
             return False
 
 
+def require_plugin() -> str:
+    """Orthanc's DICOMweb plug-in; skips where it is not installed."""
+    found = next((path for folder in PLUGINS for path in Path(folder).glob("*OrthancDicomWeb.so")), None)
+    if found is None:
+        message = "Orthanc's DICOMweb plug-in is not installed: run deploy/install-peers.sh as root"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return str(found)
+
+
 @contextmanager
-def orthanc(folder: Path, firstread_port: int, lua: str = "") -> Iterator[Orthanc]:
-    """An Orthanc while the block runs."""
-    peer = Orthanc(folder, lua)
+def orthanc(
+    folder: Path, firstread_port: int, lua: str = "", dicomweb: Mapping[str, Any] | None = None
+) -> Iterator[Orthanc]:
+    """An Orthanc while the block runs. ``dicomweb``: the DICOMweb servers that it knows, with its plug-in."""
+    peer = Orthanc(folder, lua, dicomweb)
     try:
         yield peer.start(firstread_port)
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers import free_port
+from tests.stow import send as stow
 from tests.system import ris as ris_module
 from tests.system.agent import Agent, wait_for
 from tests.system.films import NOTHING, PNEUMOTHORAX, film, new_uid, write
@@ -21,14 +22,22 @@ class Ward:
     def __init__(self, tmp: Path, agent: Agent, pacs: StoreScp, his: Ris, held: Ris, moody: ScriptedPacs) -> None:
         self.tmp, self.agent, self.pacs, self.his, self.held, self.moody = tmp, agent, pacs, his, held, moody
 
-    def film_arrives(self, number: int = NOTHING, study: str = "", **attributes: str) -> str:
-        """A film is sent; answers with its study."""
+    def film_arrives(self, number: int = NOTHING, study: str = "", way: str = "dimse", **attributes: str) -> str:
+        """A film is sent, by C-STORE or by STOW-RS; answers with its study."""
         one = film(number, study, **attributes)
-        send(self.agent.dicom_port, *write(self.tmp / "films", one))
+        self.send(way, write(self.tmp / "films", one))
         return str(one.StudyInstanceUID)
+
+    def send(self, way: str, paths: list[Path]) -> None:
+        """Files come ``dimse`` or ``dicomweb``."""
+        if way == "dicomweb":
+            stow(self.agent.web_port, paths)
+        else:
+            send(self.agent.dicom_port, *paths)
 
 
 DEAD_PORT = free_port()
+WAYS = pytest.mark.parametrize("way", ["dimse", "dicomweb"])
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +63,11 @@ def ward(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Iterato
             moody.close()
 
 
-def test_a_late_image_makes_a_revision_that_supersedes_the_first_at_every_receiver(ward: Ward) -> None:
-    uid = ward.film_arrives(NOTHING)
+@WAYS
+def test_a_late_image_makes_a_revision_that_supersedes_the_first_at_every_receiver(ward: Ward, way: str) -> None:
+    uid = ward.film_arrives(NOTHING, way=way)
     ward.agent.wait_delivered(uid, "pacs", "ris")
-    ward.film_arrives(PNEUMOTHORAX, uid)
+    ward.film_arrives(PNEUMOTHORAX, uid, way=way)
     study = ward.agent.wait_delivered(uid, "pacs", "ris", revision=2)
     assert study["revision"] == 2 and [one["cause"] for one in study["revisions"]] == ["first images", "a late image"]
     first, second, *heat_maps = ward.pacs.objects(uid)
@@ -70,14 +80,15 @@ def test_a_late_image_makes_a_revision_that_supersedes_the_first_at_every_receiv
     assert len({value(one, "MSH", 10) for one in messages}) == 2
 
 
-def test_an_identical_resend_changes_nothing(ward: Ward) -> None:
+@WAYS
+def test_an_identical_resend_changes_nothing(ward: Ward, way: str) -> None:
     one = film()
     paths = write(ward.tmp / "films", one)
-    send(ward.agent.dicom_port, *paths)
+    ward.send(way, paths)
     uid = str(one.StudyInstanceUID)
     ward.agent.wait_delivered(uid, "pacs", "ris", "moody")
     objects, messages = ward.pacs.receptions(), len(ward.his.received)
-    send(ward.agent.dicom_port, *paths)
+    ward.send(way, paths)
     after = ward.film_arrives()
     ward.agent.wait_delivered(after, "pacs", "ris")
     study = ward.agent.study(uid)
