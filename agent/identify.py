@@ -27,9 +27,9 @@ def identify(
     ``assigning_authority``: issuer of the patient identifier where the film names none.
     ``accession_from``: where the accession number is looked for, in this order.
     """
-    requests = _items(header, "RequestAttributesSequence")
+    requests = items(header, "RequestAttributesSequence")
     accessions = _accessions(header, requests, accession_from)
-    code = next(iter(_items(header, "ProcedureCodeSequence") + _items(header, "RequestedProcedureCodeSequence")), None)
+    code = next(iter(items(header, "ProcedureCodeSequence") + items(header, "RequestedProcedureCodeSequence")), None)
     return StudyIdentity(
         study_instance_uid=text(header, "StudyInstanceUID"),
         patient_id=text(header, "PatientID"),
@@ -110,7 +110,8 @@ def text(header: Dataset, keyword: str) -> str:
     return "".join(letter for letter in shown if letter.isprintable()).strip(" \0")[:_LONGEST]
 
 
-def _items(header: Dataset, keyword: str) -> list[Dataset]:
+def items(header: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; empty when it is absent or cannot be read."""
     try:
         value = header.get(keyword)
     except Exception:
@@ -135,4 +136,4 @@ def _accessions(header: Dataset, requests: Sequence[Dataset], sources: Sequence[
 
 
 def _issuer(header: Dataset) -> str:
-    return _first(_items(header, "IssuerOfAccessionNumberSequence"), "LocalNamespaceEntityID")
+    return _first(items(header, "IssuerOfAccessionNumberSequence"), "LocalNamespaceEntityID")

@@ -15,9 +15,10 @@ from firstread.agent import clock
 from firstread.agent.audit import Audit
 from firstread.agent.config import Settings
 from firstread.agent.crashpoints import reached
+from firstread.agent.holdings import holding_of
 from firstread.agent.identify import identify, patient_key, text
 from firstread.agent.spool import fsync_folder, new_place
-from firstread.agent.store import events, images, studies, watch
+from firstread.agent.store import events, holdings, images, studies, watch
 from firstread.agent.store import worklist as list_store
 from firstread.agent.store.codec import identity_from_json
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
@@ -174,12 +175,14 @@ class Intake:
                 "move_originator_message_id": received.move_originator_message_id,
             },
         )
+        holding = holding_of(received.header, received.transfer_syntax_uid)
         with self.store.write() as connection:
             known = images.newest_version(connection, received.sop_instance_uid)
             row = studies.find(connection, received.study_instance_uid)
             study_id = None if row is None else int(row.id)
             if known is not None and known.sha256 == received.sha256 and not self._lies_there(known):
                 images.file_again(connection, known, str(place), ACTOR, now)
+                holdings.enter_received(connection, holding, known.id, ours=ours)
                 log.error("a film that was missing on the disk came again", study=received.study_instance_uid)
                 return True
             if known is not None and known.sha256 == received.sha256:
@@ -190,6 +193,7 @@ class Intake:
                 return False
             if ours:
                 key = images.add(connection, stored, study_id, known, now)
+                holdings.enter_received(connection, holding, key, ours=True)
                 events.record(connection, now, "own result came back", ACTOR, study_id=study_id, instance_id=key)
                 return True
             if row is None:
@@ -206,6 +210,7 @@ class Intake:
             if stored.is_image and self.settings.worklist.enabled:
                 list_store.ensure_entry(connection, identity, now.at, new_film=True)
             key = images.add(connection, stored, study_id, known, now)
+            holdings.enter_received(connection, holding, key, ours=False, first=known is None)
             events.record(
                 connection, now, "received" if known is None else "replaced", ACTOR, study_id=study_id,
                 instance_id=key, calling_ae_title=received.calling_ae_title, address=received.peer_address,

@@ -16,6 +16,7 @@ import firstread
 from firstread.agent import clock, evidence
 from firstread.agent.config import Hl7Destination, Settings
 from firstread.agent.config_wire import hl7_mapping
+from firstread.agent.holdings import holding_of_part10
 from firstread.agent.spool import RESULTS, new_place, write_durably
 from firstread.agent.store import results, watch
 from firstread.agent.store.engine import Store, StoreError
@@ -167,6 +168,7 @@ class ResultObjects:
             path=str(place),
             sop_class_uid=encoded.sop_class_uid,
             series_instance_uid=encoded.series_instance_uid,
+            holding=holding_of_part10(encoded.part10),
         )
 
     def _guarded(self, study: OpenStudy, what: str, build: Callable[[], Built]) -> Built | None:

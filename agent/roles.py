@@ -192,6 +192,7 @@ def _analyse(settings: Settings, store: Store, stop: threading.Event) -> None:
 
 def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
     from firstread.agent.care import Care
+    from firstread.agent.holdings import Holdings
     from firstread.agent.objects import ResultObjects
     from firstread.agent.studies import SummingUp
     from firstread.integration.dicom.report import warm
@@ -211,6 +212,7 @@ def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
             "retention": care.retention,
             "spool check": care.check_spool,
             "upkeep": care.upkeep,
+            "older objects": Holdings(settings, store, site_uid(store)).enter_older,
         },
     )
     schedule.start()

@@ -41,6 +41,7 @@ JOBS: tuple[Job, ...] = (
     Job("spool check", "studies", 3600.0, "what is missing on the disk is told before somebody looks for it"),
     Job("upkeep", "studies", 300.0, "the database's file and its log stay small"),
     Job("notices", "deliver", 10.0, "alarms leave the house; a dead mail server holds up nothing else"),
+    Job("older objects", "studies", 1.0, "what was received before an upgrade can be searched as well"),
     Job("due deliveries", "deliver", 0.2, "what became due is sent"),
     Job("admission", "receive", 1.0, "a full disk or queue refuses senders before they have sent"),
     Job("certificates", "receive", 10.0, "a renewed certificate needs no restart"),

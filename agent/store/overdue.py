@@ -10,7 +10,7 @@ from sqlalchemy import Connection, exists, func, literal_column, or_, select, up
 from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
-from firstread.agent.store import events
+from firstread.agent.store import events, holdings
 from firstread.agent.store.engine import has_passed
 from firstread.agent.store.tables import DeliveryState, ImageState, StudyState, delivery, instance, result, study
 from firstread.models.prediction import Priority
@@ -95,7 +95,7 @@ def films_to_purge(connection: Connection, before: datetime, limit: int) -> list
 
 
 def mark_purged(connection: Connection, films: Sequence[Row[Any]], *, actor: str, now: Moment) -> list[Row[Any]]:
-    """The files of these films are about to go; their rows, results and trail stay. Answers those that may go.
+    """The files of these films are about to go, held no more; rows, results and trail stay. Answers those that may go.
 
     A study that was opened again, or put under a legal hold, since the films were looked up keeps them.
     """
@@ -112,4 +112,5 @@ def mark_purged(connection: Connection, films: Sequence[Row[Any]], *, actor: str
         if changed:
             events.record(connection, now, "film purged", actor, study_id=film.study_id, instance_id=film.id)
             gone.append(film)
+    holdings.let_go(connection, [film.id for film in gone])
     return gone

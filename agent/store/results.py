@@ -10,9 +10,10 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
-from firstread.agent.store import events, studies
+from firstread.agent.store import events, holdings, studies
 from firstread.agent.store.codec import assessment_to_json, identity_to_json
 from firstread.agent.store.engine import moment_values, rows_of
+from firstread.agent.store.holdings import Holding
 from firstread.agent.store.studies import OpenStudy
 from firstread.agent.store.tables import DeliveryState, artifact, delivery, result
 from firstread.models.prediction import Assessment
@@ -34,6 +35,8 @@ class Artifact:
     message: bytes | None = None
     sop_class_uid: str | None = None
     series_instance_uid: str | None = None
+    holding: Holding | None = None
+    """What is kept of a DICOM object for searching; None for a message."""
 
 
 def commit(
@@ -158,8 +161,8 @@ def add_delivery(
 
 
 def add_artifact(connection: Connection, result_id: int, one: Artifact) -> int:
-    """Freezes one more object of a result; answers its id."""
-    return _insert(
+    """Freezes one more object of a result, which is held from now on; answers its id."""
+    key = _insert(
         connection,
         artifact,
         result_id=result_id,
@@ -172,6 +175,9 @@ def add_artifact(connection: Connection, result_id: int, one: Artifact) -> int:
         sha256=one.sha256,
         size_bytes=one.size_bytes,
     )
+    if one.holding is not None:
+        holdings.enter_made(connection, one.holding, key)
+    return key
 
 
 def _supersede(connection: Connection, study_id: int, revision: int, actor: str, now: Moment) -> None:
