@@ -11,6 +11,7 @@ from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
 from firstread.agent.store import events, holdings
+from firstread.agent.store.deliveries import UNFINISHED
 from firstread.agent.store.engine import has_passed
 from firstread.agent.store.tables import DeliveryState, ImageState, StudyState, delivery, instance, result, study
 from firstread.models.prediction import Priority
@@ -72,9 +73,7 @@ def raised_between(connection: Connection, start: datetime, end: datetime) -> in
 
 def films_to_purge(connection: Connection, before: datetime, limit: int) -> list[Row[Any]]:
     """Films received before ``before`` of studies that ended and whose deliveries have all ended, oldest first."""
-    pending = exists().where(
-        delivery.c.study_id == study.c.id, delivery.c.state.in_((DeliveryState.PENDING, DeliveryState.SENDING))
-    )
+    pending = exists().where(delivery.c.study_id == study.c.id, delivery.c.state.in_(UNFINISHED))
     return list(
         connection.execute(
             select(instance.c.id, instance.c.study_id, instance.c.path, instance.c.preview_path)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from pynetdicom.acse import ACSE
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.dimse_primitives import C_ECHO, C_STORE, N_ACTION, N_EVENT_REPORT
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation
 
-from firstread.integration.dicom.contexts import supported_contexts
+from firstread.integration.dicom.commitment_scp import CommitmentScp
+from firstread.integration.dicom.contexts import STORAGE_COMMITMENT, supported_contexts
 from firstread.integration.dicom.header import read_header, text_of
 from firstread.integration.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, meta_header
 from firstread.integration.dicom.reactor import EventDrivenAssociation
@@ -26,6 +27,7 @@ from firstread.integration.dicom.received import (
     ReceiveSettings,
     Refusal,
 )
+from firstread.integration.dicom.services import Caller, Services
 from firstread.integration.dicom.sink import StoreSink
 from firstread.integration.dicom.status import CannotUnderstand, DoesNotMatch, OutOfResources, StoreFailure, StoreStatus
 from firstread.integration.dicom.streaming import IncomingInstance, StoreCommand
@@ -49,6 +51,7 @@ class Owner(Protocol):
     """What an association asks of its receiver; called from the association's threads."""
 
     settings: ReceiveSettings
+    services: Services
     stopping: bool
 
     def admit(self, association: AcceptedAssociation) -> Rejection | None: ...
@@ -77,7 +80,9 @@ class _Negotiation(ACSE):  # type: ignore[misc]
             self.send_reject(rejection.result, rejection.source, rejection.reason)
             association.kill()
             return
-        self.acceptor.supported_contexts = supported_contexts(request.presentation_context_definition_list)
+        self.acceptor.supported_contexts = supported_contexts(
+            request.presentation_context_definition_list, association.offered
+        )
         super()._negotiate_as_acceptor()
 
 
@@ -94,6 +99,7 @@ class AcceptedAssociation(EventDrivenAssociation):
         self.refusals = 0
         self._began = time.monotonic()
         self._reported: AssociationOutcome | None = None
+        self._commitment = CommitmentScp(self, owner.services.commitment) if owner.services.commitment else None
         super().__init__(ae, "acceptor")
         settings = owner.settings
         self.name = f"association-{self.association_id}"
@@ -112,6 +118,16 @@ class AcceptedAssociation(EventDrivenAssociation):
         self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.requestor.address_info = AddressInformation(peer[0], peer[1])
 
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """SOP classes that are served here beside storage and verification."""
+        return (STORAGE_COMMITMENT,) if self._commitment is not None else ()
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks on this association."""
+        return Caller(self.calling_ae_title, self.called_ae_title, self.peer_address, self.association_id)
+
     def run_reactor(self) -> None:
         """The association's life, from the connection to its end; never raises."""
         try:
@@ -124,6 +140,8 @@ class AcceptedAssociation(EventDrivenAssociation):
         finally:
             self.kill()
             self.dimse.abandon()
+            if self._commitment is not None:
+                self._commitment.end()
             self.dul.socket._shutdown_socket()
             self.dul.socket.stream = None
             if self._reported is AssociationOutcome.ACCEPTED:
@@ -179,7 +197,10 @@ class AcceptedAssociation(EventDrivenAssociation):
         )
 
     def between_messages(self) -> bool:
-        """When the receiver stops: releases between two instances, never inside one."""
+        """Sends a commitment report that is ready. When the receiver stops: releases between two instances, never
+        inside one."""
+        if self._commitment is not None and self.dimse.receiving is None and self.dul.in_data_transfer:
+            self._commitment.send_due(self.caller)
         if not self.owner.stopping or self.dimse.receiving is not None or not self.dul.in_data_transfer:
             return False
         self.acse_timeout = _LAST_WORDS_S
@@ -227,7 +248,16 @@ class AcceptedAssociation(EventDrivenAssociation):
             self._serve_store(message)
 
     def _serve_other(self, message: Any, context_id: int) -> None:
-        """C-ECHO; what is no service of ours ends the association, because nobody waits for ever then."""
+        """C-ECHO and the services; what is none of ours ends the association, because nobody waits for ever then."""
+        if self._commitment is not None and context_id in self._accepted_cx:
+            if isinstance(message, N_ACTION) and message.is_valid_request:
+                self._commitment.serve_action(self.caller, message, context_id)
+                return
+            if isinstance(message, N_EVENT_REPORT) and message.is_valid_request:
+                self._commitment.serve_event(self.caller, message, context_id)
+                return
+            if isinstance(message, N_EVENT_REPORT) and self._commitment.heard(message):
+                return
         if not message.is_valid_request or not isinstance(message, C_ECHO):
             self.dul.ended_by = f"{message.msg_type} is no service of this node"
             self.abort()

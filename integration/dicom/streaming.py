@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
@@ -63,6 +64,12 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
         self._incoming: IncomingInstance | None = None
         self._other_left: int | None = None
         self._deadline: float | None = None
+        self._sending = threading.Lock()
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """As pynetdicom's, one message after the other: reports come and go beside other messages."""
+        with self._sending:
+            super().send_msg(primitive, context_id)
 
     @property
     def receiving(self) -> IncomingInstance | None:
