@@ -141,6 +141,23 @@ def end_committed(connection: Connection, one: Awaited, *, actor: str, now: Mome
     )  # fmt: skip
 
 
+def end_unasked(connection: Connection, destination: str, *, actor: str, now: Moment) -> int:
+    """stored -> delivered for a destination that is not asked for commitment any more: it said that it stored them."""
+    query: Select[Any] = (
+        select(*_COLUMNS)
+        .join(artifact, artifact.c.id == delivery.c.artifact_id)
+        .join(study, study.c.id == delivery.c.study_id)
+        .where(delivery.c.destination == destination, delivery.c.state == DeliveryState.STORED)
+    )
+    left = [_awaited(row) for row in connection.execute(query)]
+    for one in left:
+        _leave(
+            connection, one, "delivery delivered", actor, now, state=DeliveryState.DELIVERED,
+            detail="stored; commitment is not asked any more", ended_at=now.at,
+        )  # fmt: skip
+    return len(left)
+
+
 def send_again(connection: Connection, one: Awaited, *, delay_s: float, detail: str, actor: str, now: Moment) -> bool:
     """stored -> pending, due ``delay_s`` from now: it is not kept there. Superseded when there is a newer revision."""
     newer = newest_revision(connection, one.id)
