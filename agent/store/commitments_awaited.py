@@ -210,7 +210,7 @@ def _leave(connection: Connection, one: Awaited, kind: str, actor: str, now: Mom
     detail = {key: values.pop(key) for key in ("by_revision",) if key in values}
     changed = connection.execute(update(delivery).where(*_stored(one.id)).values(**values)).rowcount
     if changed:
-        _event(connection, one, kind, actor, now, why=values.get("detail", ""), **detail)
+        _event(connection, one, kind, actor, now, status="", why=values.get("detail", ""), **detail)
     return bool(changed)
 
 
