@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from firstread.agent.commitment import CommitmentDesk
 from firstread.agent.config import Settings
+from firstread.agent.querying import query_service
 from firstread.agent.store.engine import Store
 from firstread.integration.dicom.commitment import CommitmentReport
 from firstread.integration.dicom.services import Caller, CommitmentService, Services
@@ -18,4 +19,7 @@ def dicom_services(settings: Settings, store: Store, owner: str) -> Services:
 
         take_report(settings, store, caller, report)
 
-    return Services(commitment=CommitmentService(desk.asked, desk.due, desk.answered, told))
+    return Services(
+        commitment=CommitmentService(desk.asked, desk.due, desk.answered, told),
+        query=query_service(settings, store),
+    )

@@ -34,6 +34,7 @@ _SENTENCES: Mapping[str, str] = {
     "delivery superseded": "delivery superseded by revision {by_revision}",
     "delivery cancelled": "delivery cancelled: {why}",
     "delivery released": "delivery released from hold",
+    "retrieved": "{objects} objects retrieved by {calling_ae_title} to {receiver}",
     "identity changed": "the patient or accession number was corrected",
     "list added": "entered on the reading list",
     "list order": "order: {words}",

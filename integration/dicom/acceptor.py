@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from pynetdicom.acse import ACSE
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE, N_ACTION, N_EVENT_REPORT
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE, N_ACTION, N_EVENT_REPORT
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation
 
 from firstread.integration.dicom.commitment_scp import CommitmentScp
-from firstread.integration.dicom.contexts import STORAGE_COMMITMENT, supported_contexts
+from firstread.integration.dicom.contexts import (
+    STORAGE_COMMITMENT,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    supported_contexts,
+)
 from firstread.integration.dicom.header import read_header, text_of
 from firstread.integration.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, meta_header
 from firstread.integration.dicom.reactor import EventDrivenAssociation
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from firstread.integration.dicom.admission import Rejection
+    from firstread.integration.dicom.query_scp import QueryScp
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +107,7 @@ class AcceptedAssociation(EventDrivenAssociation):
         self._began = time.monotonic()
         self._reported: AssociationOutcome | None = None
         self._commitment = CommitmentScp(self, owner.services.commitment) if owner.services.commitment else None
+        self._query: QueryScp | None = None
         super().__init__(ae, "acceptor")
         settings = owner.settings
         self.name = f"association-{self.association_id}"
@@ -121,7 +129,11 @@ class AcceptedAssociation(EventDrivenAssociation):
     @property
     def offered(self) -> tuple[str, ...]:
         """SOP classes that are served here beside storage and verification."""
-        return (STORAGE_COMMITMENT,) if self._commitment is not None else ()
+        offered = [STORAGE_COMMITMENT] if self._commitment is not None else []
+        service = self.owner.services.query
+        if service is not None and service.serves(self.calling_ae_title):
+            offered += [STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET]
+        return tuple(offered)
 
     @property
     def caller(self) -> Caller:
@@ -258,11 +270,27 @@ class AcceptedAssociation(EventDrivenAssociation):
                 return
             if isinstance(message, N_EVENT_REPORT) and self._commitment.heard(message):
                 return
+        if (
+            isinstance(message, C_FIND | C_MOVE | C_GET)
+            and context_id in self._accepted_cx
+            and self._serve_query(message, context_id)
+        ):
+            return
         if not message.is_valid_request or not isinstance(message, C_ECHO):
             self.dul.ended_by = f"{message.msg_type} is no service of this node"
             self.abort()
             return
         super()._serve_request(message, context_id)
+
+    def _serve_query(self, message: Any, context_id: int) -> bool:
+        service = self.owner.services.query
+        if service is None:
+            return False
+        if self._query is None:
+            from firstread.integration.dicom.query_scp import QueryScp  # few associations ask
+
+            self._query = QueryScp(self, service, self.owner.settings.ae_title)
+        return self._query.serve(self.caller, message, context_id)
 
     def _serve_store(self, incoming: IncomingInstance) -> None:
         command, sink = incoming.command, incoming.sink

@@ -11,6 +11,9 @@ from pynetdicom.sop_class import _STORAGE_CLASSES
 
 VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 
 NATIVE = (
     "1.2.840.10008.1.2.1",  # explicit VR little endian
@@ -85,6 +88,7 @@ def supported_contexts(offered: list[PresentationContext], services: Collection[
     listed beforehand.
     """
     supported = []
+    gets = STUDY_ROOT_GET in services and any(context.abstract_syntax == STUDY_ROOT_GET for context in offered)
     for abstract_syntax in dict.fromkeys(str(context.abstract_syntax) for context in offered):
         if abstract_syntax == VERIFICATION or abstract_syntax in services:
             syntaxes: tuple[str, ...] = NATIVE[:3]
@@ -95,8 +99,8 @@ def supported_contexts(offered: list[PresentationContext], services: Collection[
         context = PresentationContext()
         context.abstract_syntax = abstract_syntax
         context.transfer_syntax = list(syntaxes)
-        if abstract_syntax == STORAGE_COMMITMENT:
-            # Who was asked reports on an association that he asks for, in the role of SCP (PS3.7 D.3.3.4).
+        if abstract_syntax == STORAGE_COMMITMENT or (gets and syntaxes is TRANSFER_SYNTAXES):
+            # Role selection (PS3.7 D.3.3.4): who was asked to commit reports as SCP, who asks with C-GET stores as SCP.
             context.scu_role = context.scp_role = True
         supported.append(context)
     return supported

@@ -159,7 +159,7 @@ class Sender:
         else:
             return self._no_context(meta)
         try:
-            data_set = _data_set(meta, content, syntax)
+            data_set = data_set_of(meta, content, syntax)
         except Exception as error:  # pydicom raises whatever odd values lead it to
             why = f"cannot convert to transfer syntax {syntax}: {type(error).__name__}: {error}"
             return StoreOutcome(OutcomeKind.REJECTED, None, why)
@@ -273,7 +273,7 @@ def _as_in_data_set(meta: FileMeta, content: bytes) -> FileMeta:
     )
 
 
-def _data_set(meta: FileMeta, content: bytes, syntax: str) -> bytes:
+def data_set_of(meta: FileMeta, content: bytes, syntax: str) -> bytes:
     """The data set's bytes, converted when the peer takes another native syntax only, or when they are odd in number.
 
     Fragments have even length (PS3.8 E.1), and DCMTK and Orthanc stop listening to a peer that sends an odd one; real

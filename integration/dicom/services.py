@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from firstread.integration.dicom.commitment import CommitmentReport, CommitmentRequest
+    from firstread.integration.dicom.query import QueryService
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,4 @@ class Services:
     """The services of one receiver."""
 
     commitment: CommitmentService | None = None
+    query: QueryService | None = None
