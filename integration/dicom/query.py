@@ -33,12 +33,12 @@ UNIQUE_KEYS: Mapping[QueryLevel, str] = {
     QueryLevel.SERIES: "SeriesInstanceUID",
     QueryLevel.IMAGE: "SOPInstanceUID",
 }
-_NO_KEYS = ("QueryRetrieveLevel", "SpecificCharacterSet", "TimezoneOffsetFromUTC")
+NO_KEYS = ("QueryRetrieveLevel", "SpecificCharacterSet", "TimezoneOffsetFromUTC")
 _OURS = ("RetrieveAETitle", "InstanceAvailability")
 
 
 class QueryFailure(Exception):
-    """A query or retrieval that ends with ``code``; the message goes out as Error Comment."""
+    """C000: it cannot be done now, or an unexpected error; the message goes out as Error Comment."""
 
     code = 0xC000
 
@@ -127,7 +127,7 @@ def read_identifier(encoded: io.BytesIO | None, transfer_syntax: str) -> QueryRe
         level = QueryLevel(said)
     except ValueError:
         raise BadIdentifier(f"level {said[:16]!r} is none of STUDY, SERIES, IMAGE") from None
-    wanted = tuple(keyword for keyword in keys if keyword not in _NO_KEYS)
+    wanted = tuple(keyword for keyword in keys if keyword not in NO_KEYS)
     match = {keyword: keys[keyword] for keyword in wanted if keys[keyword].strip() and keyword not in _OURS}
     request = QueryRequest(level, match, wanted)
     for above in _above(level):

@@ -30,7 +30,7 @@ __all__ = ["DicomPeer", "EchoOutcome", "OutcomeKind", "Sender", "StoreOutcome", 
 
 _EXPLICIT, _IMPLICIT, _BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 _NATIVE = (_EXPLICIT, _IMPLICIT, _BIG)
-_OUR_RESULTS: tuple[Context, ...] = tuple(
+OUR_RESULTS: tuple[Context, ...] = tuple(
     (sop_class, syntax)
     for sop_class in (
         "1.2.840.10008.5.1.4.1.1.88.34",  # Comprehensive 3D SR
@@ -80,7 +80,7 @@ class Sender:
         self.peer = peer
         self._lock = threading.Lock()
         self._association: RequestedAssociation | None = None
-        self._proposed: list[Context] = list(_OUR_RESULTS)
+        self._proposed: list[Context] = list(OUR_RESULTS)
         self._message_id = 0
 
     def __enter__(self) -> Sender:

@@ -22,8 +22,8 @@ _C_STORE_RQ = 0x0001
 _NO_DATA_SET = 0x0101
 _LARGEST_SENT = 131072
 _LARGEST_COMMAND = 64 * 1024
-_LARGEST_OTHER_DATA_SET = 1024 * 1024
-"""Nothing but C-STORE brings a data set here; what another command brings stays in memory until it is refused."""
+LARGEST_OTHER_DATA_SET = 1024 * 1024
+"""What another command than C-STORE brings (a query, a commitment request) stays in memory."""
 
 
 class BadMessage(ValueError):
@@ -122,7 +122,7 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
             self._other_left -= len(content)
             if self._other_left < 0:
                 raise BadMessage(
-                    f"data set of more than {_LARGEST_OTHER_DATA_SET} bytes with a command that is no C-STORE"
+                    f"data set of more than {LARGEST_OTHER_DATA_SET} bytes with a command that is no C-STORE"
                 )
             if control & _LAST:
                 self._other_left = None
@@ -156,7 +156,7 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
                     self._deliver()
                 return
         if has_data_set:
-            self._other_left = _LARGEST_OTHER_DATA_SET
+            self._other_left = LARGEST_OTHER_DATA_SET
         self._upstream(context_id, _COMMAND | _LAST, encoded)
 
     def _deliver(self) -> None:
