@@ -52,6 +52,8 @@ class QueryScp:
         sop_class, serve = kinds.get(type(message), ("", None))
         if serve is None or not message.is_valid_request or self._context(context_id).abstract_syntax != sop_class:
             return False
+        # A cancel that came too late for an earlier request must not end this one: peers use message ids again.
+        self._line.dimse.cancel_req.clear()
         try:
             serve(caller, message, context_id)
         except QueryFailure as failure:
@@ -59,8 +61,6 @@ class QueryScp:
         except Exception:
             log.exception("query_failed", association=caller.association_id, request=message.msg_type)
             self._end(message, context_id, UNABLE_TO_PROCESS, "unexpected error; see the receiver's log")
-        finally:
-            self._line.dimse.cancel_req.pop(message.MessageID, None)
         return True
 
     def _find(self, caller: Caller, message: C_FIND, context_id: int) -> None:

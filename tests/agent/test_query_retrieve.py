@@ -429,3 +429,12 @@ def test_films_are_received_while_a_slow_workstation_fetches(archive: Archive) -
     go_on.set()
     fetching.join(60)
     assert answers[-1][0].Status == 0
+
+
+def test_a_cancel_that_comes_too_late_ends_no_later_query(archive: Archive) -> None:
+    association = line(archive, Find)
+    asked = identifier("STUDY", StudyInstanceUID="1.2.3")
+    for _ in range(2):
+        assert [status.Status for status, _ in association.send_c_find(asked, Find, msg_id=1)] == [0xFF00, 0x0000]
+        association.send_c_cancel(1, query_model=Find)
+    association.release()
