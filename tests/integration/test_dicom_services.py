@@ -133,7 +133,7 @@ def test_services_that_nobody_gave_are_not_offered(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=300), st.sampled_from(SYNTAXES))
-@hypothesis_settings(max_examples=200)
+@hypothesis_settings(max_examples=80)
 def test_no_bytes_lead_to_anything_but_a_refusal(content: bytes, syntax: str) -> None:
     for read, refusal in (
         (read_request, BadCommitment),

@@ -1,4 +1,4 @@
-"""Orthanc asks us for storage commitment, and is asked: the whole agent beside a PACS that was not written by us."""
+"""Orthanc asks for storage commitment and is asked, queries us and fetches: the agent beside somebody else's PACS."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from pathlib import Path
 
 from tests.system.agent import Agent, wait_for
 from tests.system.films import NOTHING, film, new_uid, write
-from tests.system.orthanc import orthanc
+from tests.system.orthanc import AE_TITLE, orthanc
 
 
-def test_orthanc_commits_to_our_results_and_we_to_its_films(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_orthanc_commits_to_our_results_we_to_its_films_and_it_gets_back_what_it_lost(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
     agent = Agent(tmp_path / "agent", bundle=tiny_bundle)
     with orthanc(tmp_path / "orthanc", agent.dicom_port) as pacs:
         agent.change(destinations=[{**pacs.destination, "commit": True}])
@@ -40,5 +42,17 @@ def test_orthanc_commits_to_our_results_and_we_to_its_films(tmp_path: Path, tiny
                 assert report["Status"] == status, report
                 if status == "Failure":
                     assert report["Failures"][0]["FailureReason"] == 0x0112
+
+            # Orthanc loses the study, finds it here, and has it sent back: the film and both results
+            pacs.client.delete(f"/studies/{study}").raise_for_status()
+            assert pacs.get("/studies") == []
+            query = {"Level": "Study", "Query": {"StudyInstanceUID": uid, "ModalitiesInStudy": "", "PatientID": ""}}
+            place = pacs.client.post("/modalities/firstread/query", json=query).raise_for_status().json()["Path"]
+            assert len(pacs.get(f"{place}/answers")) == 1
+            found = pacs.get(f"{place}/answers/0/content?simplify")
+            assert found["PatientID"] == "PH0001" and set(found["ModalitiesInStudy"].split("\\")) == {"DX", "OT", "SR"}
+            pacs.client.post(f"{place}/retrieve", json={"TargetAet": AE_TITLE, "Synchronous": True}).raise_for_status()
+            (again,) = pacs.get("/studies")
+            assert {name: len(held) for name, held in pacs.series(again).items()} == {"DX": 1, "SR": 1, "OT": 1}
         finally:
             agent.close()
