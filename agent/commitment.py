@@ -108,7 +108,11 @@ class CommitmentDesk:
         """What the requester said to a report."""
         assert isinstance(due.claim, Asked)
         detail = "the association ended before it answered" if status is None else f"answered {status:04X}"
-        record(self.store, due.claim, told=status == 0, detail=detail)
+        try:
+            record(self.store, due.claim, told=status == 0, detail=detail)
+        except StoreError as error:
+            # Its lease runs out and it is told once more: the requester hears the same again.
+            log.warning("an answer to a commitment report was not kept", error=str(error))
 
 
 class CommitmentReporter:
@@ -151,7 +155,7 @@ class CommitmentReporter:
 
     def _verify(self, one: Asked) -> None:
         failed = {}
-        for sop_class_uid, sop_instance_uid in one.asked_for:
+        for sop_class_uid, sop_instance_uid in dict.fromkeys(one.asked_for):
             reason = failure_of(self._settings, self._store, sop_class_uid, sop_instance_uid)
             if reason is not None:
                 failed[sop_instance_uid] = int(reason)

@@ -40,6 +40,8 @@ def main(source: str, target: str, transfer_syntax: str) -> int:
     import pydicom
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    # Who asked may have been killed, and watches no more.
+    resource.setrlimit(resource.RLIMIT_CPU, (int(TIMEOUT_S), int(TIMEOUT_S)))
     try:
         content = pydicom.dcmread(source)
         photometric = str(content.get("PhotometricInterpretation", ""))

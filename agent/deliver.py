@@ -159,8 +159,7 @@ class DestinationWorker:
     def run(self, stop: threading.Event) -> None:
         """Until told to stop: sends while something is due, then waits to be woken."""
         self._stop = stop
-        if self._asker is None:
-            self._end_unasked()
+        self._end_unasked()
         while not stop.is_set():
             try:
                 sent = self.send_next() or (self._asker is not None and self._asker.ask_next())
@@ -180,11 +179,17 @@ class DestinationWorker:
 
     def _end_unasked(self) -> None:
         """What waits for a commitment that the site does not ask for any more."""
+        name = self._destination.name
+        if self._asker is not None or not isinstance(self._destination, DicomDestination):
+            return
         try:
-            with self._store.write() as connection:
-                commitments_awaited.end_unasked(connection, self._destination.name, actor=ACTOR, now=clock.now())
-        except StoreError as error:
-            log.warning("stored deliveries were not looked at", error=str(error))
+            with self._store.read() as connection:
+                waits = commitments_awaited.oldest(connection, name) is not None
+            if waits:
+                with self._store.write() as connection:
+                    commitments_awaited.end_unasked(connection, name, actor=ACTOR, now=clock.now())
+        except Exception:
+            log.exception("stored deliveries were not looked at; the next start does", destination=name)
 
     def send_next(self) -> bool:
         """Claims, sends and records one delivery. False when nothing is due."""
@@ -268,7 +273,7 @@ class DestinationWorker:
         with self._store.write() as connection:
             if outcome.verdict is Verdict.DELIVERED:
                 if self._asker is not None:
-                    commitments_awaited.store(connection, held, now=now, **common)
+                    commitments_awaited.await_commitment(connection, held, now=now, **common)
                 else:
                     deliveries.end_delivered(connection, held, now=now, **common)
                 self._audit(connection, held, ended=True)

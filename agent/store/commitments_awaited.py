@@ -47,7 +47,9 @@ _COLUMNS = (
 )
 
 
-def store(connection: Connection, held: DeliveryClaim, *, status: str, detail: str, actor: str, now: Moment) -> bool:
+def await_commitment(
+    connection: Connection, held: DeliveryClaim, *, status: str, detail: str, actor: str, now: Moment
+) -> bool:
     """sending -> stored: the receiver has it; whether it keeps it is asked at once. What was asked before is void."""
     stored = end_claimed(connection, held, DeliveryState.STORED, status, detail, actor, now)
     if stored:

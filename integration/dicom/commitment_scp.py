@@ -103,14 +103,20 @@ class CommitmentScp:
         due = self._sent.pop(message.MessageIDBeingRespondedTo, None)
         if due is None:
             return False
-        self._service.answered(due, None if message.Status is None else int(message.Status))
+        self._answered(due, None if message.Status is None else int(message.Status))
         return True
 
     def end(self) -> None:
         """The association has ended: what was not answered is told so."""
         for due in self._sent.values():
-            self._service.answered(due, None)
+            self._answered(due, None)
         self._sent.clear()
+
+    def _answered(self, due: ReportDue, status: int | None) -> None:
+        try:
+            self._service.answered(due, status)
+        except Exception:  # the association goes on, or ends, all the same
+            log.exception("commitment_answer_failed")
 
     def _syntax(self, context_id: int) -> str:
         return str(self._line._accepted_cx[context_id].transfer_syntax[0])
