@@ -250,9 +250,7 @@ def _film_fault(row: Any, problem: str) -> Fault:
 def _result_fault(store: Store, row: Any, problem: str) -> Fault:
     with store.read() as connection:
         pending = connection.execute(
-            select(delivery.c.id).where(
-                delivery.c.artifact_id == row.id, delivery.c.state.in_(UNFINISHED)
-            )
+            select(delivery.c.id).where(delivery.c.artifact_id == row.id, delivery.c.state.in_(UNFINISHED))
         ).first()
     return Fault(
         kind="result",
