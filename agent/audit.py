@@ -83,13 +83,13 @@ class Audit:
         who = [Participant(user or "page", True, None, address)]
         self._tell(connection, EventKind.INSTANCES_ACCESSED, who, studies=[study])
 
-    def listed(self, connection: Connection, user: str, address: str) -> None:
-        """Somebody opened the reading list (A.5.3.10)."""
+    def listed(self, connection: Connection, user: str, address: str, query: str = "reading list") -> None:
+        """Somebody opened the reading list, or a node asked what is held (A.5.3.10)."""
         who = [
             Participant(user or "page", True, SOURCE, address),
             Participant(self._ours, False, DESTINATION, alternative_id=f"AETITLES={self._ours}"),
         ]
-        self._tell(connection, EventKind.QUERY, who, details={"query": "reading list"})
+        self._tell(connection, EventKind.QUERY, who, details={"query": query})
 
     def login(self, connection: Connection, user: str, address: str, *, succeeded: bool, out: bool = False) -> None:
         """Somebody logged in or out, or failed to (A.5.3.12)."""

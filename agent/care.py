@@ -13,7 +13,7 @@ from firstread.agent.config import Settings
 from firstread.agent.config_wire import certificates
 from firstread.agent.schedule import JUMP_S
 from firstread.agent.silence import silence_words, working_seconds
-from firstread.agent.store import deliveries, images, messages, overdue, upkeep, watch, worklist
+from firstread.agent.store import commitments, deliveries, images, messages, overdue, upkeep, watch, worklist
 from firstread.agent.store.engine import Store
 from firstread.agent.tls import SOON_DAYS, VERY_SOON_DAYS, TlsFilesError, days_left
 
@@ -77,6 +77,7 @@ class Care:
         with self._store.write() as connection:
             messages.forget_before(connection, long_ago)
             worklist.forget_ended(connection, long_ago)
+            commitments.forget_before(connection, long_ago)
         removed = 0
         days = self._settings.storage.keep_days
         if days is not None:

@@ -39,6 +39,8 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             # Results do not go out
             Condition("destination", WARNING, "a destination does not take results; they wait", names_patient=True),
             Condition("delivery", CRITICAL, "a destination rejected a result", names_patient=True),
+            Condition("uncommitted", WARNING, "a PACS has not committed to keep what it stored"),
+            Condition("commitment", WARNING, "a sender that asked for storage commitment cannot be told"),
             # What arrived is not what it should be
             Condition("identity", WARNING, "a study came under another patient", names_patient=True),
             Condition("conflict", CRITICAL, "films of several patients came under one study", names_patient=True),

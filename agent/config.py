@@ -13,7 +13,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from firstread.agent.config_destinations import Destination, DicomDestination, Hl7Destination, RetrySettings
+from firstread.agent.config_destinations import (
+    Destination,
+    DicomDestination,
+    Hl7Destination,
+    PeerSettings,
+    RetrySettings,
+)
 from firstread.agent.config_dicomweb import DicomwebSettings
 from firstread.agent.config_environment import merge_environment
 from firstread.agent.config_sections import (
@@ -52,6 +58,7 @@ __all__ = [
     "FindingRule",
     "Hl7Destination",
     "LongestWait",
+    "PeerSettings",
     "ReportSettings",
     "RetrySettings",
     "SenderSettings",
@@ -100,6 +107,7 @@ class Settings(Section):
     alarms: AlarmSettings = AlarmSettings()
     notices: NoticeSettings = NoticeSettings()
     destinations: tuple[Annotated[Destination, Field(discriminator="type")], ...] = ()
+    peers: tuple[PeerSettings, ...] = ()
 
     @model_validator(mode="after")
     def _names_and_ports(self) -> Settings:
@@ -115,6 +123,10 @@ class Settings(Section):
         for calling_ae, count in senders.items():
             if count > 1:
                 raise ValueError(f"{count} [[senders]] have the calling_ae {calling_ae!r}: keep one")
+        peers = Counter(peer.ae_title for peer in self.peers)
+        for ae_title, count in peers.items():
+            if count > 1:
+                raise ValueError(f"{count} [[peers]] have the ae_title {ae_title!r}: keep one")
         ports = {"[dicom] port": self.dicom.port, "[web] port": self.web.port}
         if self.worklist.enabled:
             ports["[worklist] mllp_port"] = self.worklist.mllp_port
@@ -163,6 +175,12 @@ class Settings(Section):
     def sender(self, calling_ae: str) -> SenderSettings | None:
         """What the site says of this sender, None when nothing."""
         return next((each for each in self.senders if each.calling_ae == calling_ae), None)
+
+    def peer(self, ae_title: str) -> PeerSettings | DicomDestination | None:
+        """The DICOM node of this AE title: one of the peers, else the destination that has it, else None."""
+        known: list[PeerSettings | DicomDestination] = [*self.peers]
+        known += [one for one in self.destinations if isinstance(one, DicomDestination)]
+        return next((each for each in known if each.ae_title == ae_title), None)
 
     def masked(self) -> dict[str, Any]:
         """Everything in force as JSON knows it, secrets as ``********``."""
@@ -249,10 +267,11 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     for key in ("file", "tls_ca_file", "tls_certificate_file", "tls_key_file"):
         settle(tree.get("audit"), key)
     settle(tree.get("notices"), "tls_ca_file")
-    destinations = tree.get("destinations")
-    for destination in destinations if isinstance(destinations, list) else ():
-        for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):
-            settle(destination, key)
+    for name in ("destinations", "peers"):
+        tables = tree.get(name)
+        for table in tables if isinstance(tables, list) else ():
+            for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):
+                settle(table, key)
     analysis = tree.get("analysis")
     if isinstance(analysis, dict) and isinstance(analysis.get("bundle"), str) and "/" in analysis["bundle"]:
         settle(analysis, "bundle")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from firstread.agent.config import WORKLIST_DESTINATION, Destination, DicomDestination, Settings
+from firstread.agent.config import WORKLIST_DESTINATION, Destination, DicomDestination, PeerSettings, Settings
 from firstread.agent.config_wire import certificates, dicom_peer, served_tls, tls_context
 from firstread.agent.tls import SOON_DAYS, TlsFiles, TlsFilesError, days_left, server_context
 
@@ -63,6 +63,7 @@ def check(settings: Settings) -> list[CheckLine]:
             )
     asked += [(files.section, partial(_served, files)) for files in served_tls(settings).values()]
     asked += [(name, partial(_certificate, name, path)) for name, path in certificates(settings).items()]
+    asked += [(f"[[peers]] {peer.ae_title}", partial(_peer, settings, peer)) for peer in settings.peers]
     for destination in settings.all_destinations:
         asked.append((destination.name, _question(settings, destination, runs)))
     with ThreadPoolExecutor(max_workers=len(asked)) as pool:
@@ -249,6 +250,18 @@ def _question(settings: Settings, destination: Destination, agent_runs: bool) ->
         return CheckLine(destination.name, Level.OK if reached else Level.PROBLEM, text + held)
 
     return ask
+
+
+def _peer(settings: Settings, peer: PeerSettings) -> CheckLine:
+    from firstread.integration.dicom.send import echo
+
+    subject = f"[[peers]] {peer.ae_title}"
+    try:
+        echoed = echo(dicom_peer(settings, peer))
+    except TlsFilesError as error:
+        return CheckLine(subject, Level.PROBLEM, str(error))
+    # Workstations are switched off at night: nothing of the agent's own work waits for one.
+    return CheckLine(subject, Level.OK if echoed.ok else Level.NOTE, echoed.detail)
 
 
 def _reach(settings: Settings, destination: Destination) -> tuple[bool, str]:

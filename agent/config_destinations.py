@@ -35,30 +35,43 @@ class RetrySettings(Section):
         return self
 
 
-class _Destination(Section):
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$",
-        description="Name in lists and commands: letters, digits, dot, dash, underscore.",
-    )
+class _Reached(Section):
+    """Where somebody is reached, plain or by TLS."""
+
     host: Host = Field(description="Name or address of the receiver.")
     port: Port = Field(description="Its port.")
-    hold: bool = Field(
-        False, description="Keep deliveries back until 'firstread deliveries release NAME': a site's first weeks."
-    )
     connect_timeout_s: Seconds = Field(10, description="Wait for the connection.")
     tls: bool = Field(False, description="Encrypt the connection (TLS).")
     tls_ca_file: Path | None = Field(None, description="Certificates to trust; unset: the system's.")
     tls_certificate_file: Path | None = Field(None, description="Our certificate, where the receiver asks for one.")
     tls_key_file: Path | None = Field(None, description="Key of our certificate.")
-    retry: RetrySettings = Field(RetrySettings(), description="When a failed delivery is tried again.")
 
     @model_validator(mode="after")
-    def _tls(self) -> _Destination:
+    def _tls(self) -> _Reached:
         if not self.tls and (self.tls_ca_file or self.tls_certificate_file or self.tls_key_file):
             raise ValueError("tls_... files are given but tls is false")
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_certificate_file and tls_key_file go together")
         return self
+
+
+class PeerSettings(_Reached):
+    """A DICOM node that is answered on an association of our own: C-MOVE, commitment. Destinations are known anyway."""
+
+    ae_title: AETitle = Field(description="Its AE title.")
+    acse_timeout_s: Seconds = Field(30, description="Wait for the association to be accepted.")
+    dimse_timeout_s: Seconds = Field(60, description="Wait for the answer to a message.")
+
+
+class _Destination(_Reached):
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$",
+        description="Name in lists and commands: letters, digits, dot, dash, underscore.",
+    )
+    hold: bool = Field(
+        False, description="Keep deliveries back until 'firstread deliveries release NAME': a site's first weeks."
+    )
+    retry: RetrySettings = Field(RetrySettings(), description="When a failed delivery is tried again.")
 
 
 def _kinds(*possible: str) -> BeforeValidator:
@@ -82,6 +95,12 @@ class DicomDestination(_Destination):
     calling_ae_title: AETitle | None = Field(None, description="Our AE title towards it; unset: [dicom] ae_title.")
     acse_timeout_s: Seconds = Field(30, description="Wait for the association to be accepted.")
     dimse_timeout_s: Seconds = Field(60, description="Wait for the answer to a C-STORE.")
+    commit: bool = Field(
+        False, description="Ask it for storage commitment: a result counts as delivered when it committed to keep it."
+    )
+    commit_within_h: float = Field(
+        48, gt=0, description="Not committed by then is an alarm; it is asked again until it answers."
+    )
 
 
 _PLACE = re.compile(r"TQ1-9|OBR-5|OBR-27\.6|OBX-8|OBX:[^|~\\]+|Z[A-Z0-9]{2}-[1-9][0-9]?")

@@ -65,7 +65,9 @@ def _put(tree: dict[str, Any], parts: list[str], value: Any) -> str:
                 return f"{parts[depth - 1]} has no {part!r} (there is: {known})"
             table = chosen
         elif isinstance(table, dict):
-            table = table.setdefault(_same(table, part), [] if part in ("destinations", "senders", "overrides") else {})
+            table = table.setdefault(
+                _same(table, part), [] if part in ("destinations", "senders", "peers", "overrides") else {}
+            )
         else:
             return f"{parts[depth - 1]} is a value, not a section"
     if not isinstance(table, dict):

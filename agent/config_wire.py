@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
+from firstread.agent.config import Destination, DicomDestination, Hl7Destination, PeerSettings, Settings
 from firstread.agent.spool import INCOMING
 from firstread.agent.tls import TlsFiles, client_context
 from firstread.integration.hl7.acknowledge import AckKind
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from firstread.integration.dicom.send import DicomPeer
 
 
-def dicom_peer(settings: Settings, destination: DicomDestination) -> DicomPeer:
-    """A PACS as the sender knows it. Raises TlsFilesError."""
+def dicom_peer(settings: Settings, one: DicomDestination | PeerSettings) -> DicomPeer:
+    """A PACS or another node as the sender knows it. Raises TlsFilesError."""
     from firstread.integration.dicom.send import DicomPeer
 
+    name, ours = (one.name, one.calling_ae_title) if isinstance(one, DicomDestination) else (one.ae_title, None)
     return DicomPeer(
-        name=destination.name,
-        host=destination.host,
-        port=destination.port,
-        ae_title=destination.ae_title,
-        calling_ae_title=destination.calling_ae_title or settings.dicom.ae_title,
-        connect_timeout_s=destination.connect_timeout_s,
-        acse_timeout_s=destination.acse_timeout_s,
-        dimse_timeout_s=destination.dimse_timeout_s,
-        tls=tls_context(destination),
+        name=name,
+        host=one.host,
+        port=one.port,
+        ae_title=one.ae_title,
+        calling_ae_title=ours or settings.dicom.ae_title,
+        connect_timeout_s=one.connect_timeout_s,
+        acse_timeout_s=one.acse_timeout_s,
+        dimse_timeout_s=one.dimse_timeout_s,
+        tls=tls_context(one),
     )
 
 
@@ -96,12 +97,14 @@ def receive_settings(settings: Settings, tls: ssl.SSLContext | None = None) -> R
     )
 
 
-def tls_context(destination: Destination) -> ssl.SSLContext | None:
-    """Client TLS 1.2 or 1.3 with checked names, None when the destination is plain. Raises TlsFilesError."""
+def tls_context(destination: Destination | PeerSettings) -> ssl.SSLContext | None:
+    """Client TLS 1.2 or 1.3 with checked names, None when the other side is plain. Raises TlsFilesError."""
     if not destination.tls:
         return None
     return client_context(
-        f"[[destinations]] {destination.name}",
+        f"[[peers]] {destination.ae_title}"
+        if isinstance(destination, PeerSettings)
+        else f"[[destinations]] {destination.name}",
         destination.tls_ca_file,
         destination.tls_certificate_file,
         destination.tls_key_file,
@@ -124,6 +127,9 @@ def certificates(settings: Settings) -> dict[str, Path]:
     for destination in settings.destinations:
         if destination.tls and destination.tls_certificate_file is not None:
             ours[f"[[destinations]] {destination.name}"] = destination.tls_certificate_file
+    for peer in settings.peers:
+        if peer.tls_certificate_file is not None:
+            ours[f"[[peers]] {peer.ae_title}"] = peer.tls_certificate_file
     if settings.audit.host is not None and settings.audit.tls_certificate_file is not None:
         ours["[audit]"] = settings.audit.tls_certificate_file
     return ours

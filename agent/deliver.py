@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import random
 import threading
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from sqlalchemy import Connection
@@ -17,11 +16,15 @@ from firstread.agent.audit import Audit
 from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
 from firstread.agent.config_wire import dicom_peer, judgements, tls_context
 from firstread.agent.crashpoints import reached
-from firstread.agent.store import deliveries, watch
+from firstread.agent.retries import backoff_s
+from firstread.agent.store import commitments_awaited, deliveries, watch
 from firstread.agent.store.deliveries import DeliveryClaim
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.tls import state_of
 from firstread.integration.audit.message import StudyObject
+
+if TYPE_CHECKING:
+    from firstread.agent.commitment_asking import CommitmentAsker
 
 log = structlog.get_logger()
 
@@ -130,6 +133,14 @@ def open_line(settings: Settings, destination: Destination) -> Line:
     return Hl7Line(destination)
 
 
+def _asker(settings: Settings, store: Store, destination: Destination) -> CommitmentAsker | None:
+    if not isinstance(destination, DicomDestination) or not destination.commit:
+        return None
+    from firstread.agent.commitment_asking import CommitmentAsker
+
+    return CommitmentAsker(settings, store, destination)
+
+
 class DestinationWorker:
     """Sends what is due at one destination, one object after the other."""
 
@@ -142,14 +153,16 @@ class DestinationWorker:
         self._tls_files = (destination.tls_ca_file, destination.tls_certificate_file, destination.tls_key_file)
         self._tls_state = state_of(self._tls_files)
         self._stop = threading.Event()
+        self._asker = _asker(settings, store, destination)
         self.due = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Until told to stop: sends while something is due, then waits to be woken."""
         self._stop = stop
+        self._end_unasked()
         while not stop.is_set():
             try:
-                sent = self.send_next()
+                sent = self.send_next() or (self._asker is not None and self._asker.ask_next())
             except StoreBusy:
                 sent = False
             except Exception:
@@ -161,6 +174,22 @@ class DestinationWorker:
                 self.due.clear()
         if self._line is not None:
             self._line.close()
+        if self._asker is not None:
+            self._asker.close()
+
+    def _end_unasked(self) -> None:
+        """What waits for a commitment that the site does not ask for any more."""
+        name = self._destination.name
+        if self._asker is not None or not isinstance(self._destination, DicomDestination):
+            return
+        try:
+            with self._store.read() as connection:
+                waits = commitments_awaited.oldest(connection, name) is not None
+            if waits:
+                with self._store.write() as connection:
+                    commitments_awaited.end_unasked(connection, name, actor=ACTOR, now=clock.now())
+        except Exception:
+            log.exception("stored deliveries were not looked at; the next start does", destination=name)
 
     def send_next(self) -> bool:
         """Claims, sends and records one delivery. False when nothing is due."""
@@ -243,7 +272,10 @@ class DestinationWorker:
         key = f"destination/{held.destination}"
         with self._store.write() as connection:
             if outcome.verdict is Verdict.DELIVERED:
-                deliveries.end_delivered(connection, held, now=now, **common)
+                if self._asker is not None:
+                    commitments_awaited.await_commitment(connection, held, now=now, **common)
+                else:
+                    deliveries.end_delivered(connection, held, now=now, **common)
                 self._audit(connection, held, ended=True)
                 watch.clear_alarm(connection, key, actor=ACTOR, now=now)
                 watch.clear_alarm(connection, f"delivery/{held.id}", actor=ACTOR, now=now)
@@ -299,12 +331,6 @@ class DestinationWorker:
         if isinstance(one, DicomDestination):
             return one.connect_timeout_s + one.acse_timeout_s + one.dimse_timeout_s + 60
         return one.connect_timeout_s * 2 + one.answer_timeout_s * 2 + 60
-
-
-def backoff_s(attempts: int, first_s: float, max_s: float) -> float:
-    """Wait before the next try: doubles from ``first_s`` up to ``max_s``, with a jitter of a quarter."""
-    plain = min(max_s, first_s * 2.0 ** min(attempts - 1, 30))
-    return min(max_s, plain * random.uniform(0.75, 1.25))
 
 
 class Deliverer:

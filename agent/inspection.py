@@ -18,9 +18,10 @@ from firstread.agent import clock
 from firstread.agent.config import Settings
 from firstread.agent.spool import FILMS, PREVIEWS, RESULTS, fsync_folder
 from firstread.agent.store import events, watch
+from firstread.agent.store.deliveries import UNFINISHED
 from firstread.agent.store.engine import Store, rows_of
 from firstread.agent.store.overdue import PURGED
-from firstread.agent.store.tables import DeliveryState, ImageState, artifact, delivery, instance, result, study
+from firstread.agent.store.tables import ImageState, artifact, delivery, instance, result, study
 from firstread.integration.dicom.part10 import OWN_HEADER, NotPart10, data_set_offset
 
 log = structlog.get_logger()
@@ -206,6 +207,11 @@ def _results(store: Store) -> Iterator[Any]:
         last = rows[-1].id
 
 
+def problem_of_film(path: Path, size: int, sha256: str) -> str:
+    """What is wrong with a film's file, every byte read, empty when nothing is; size and hash are its data set's."""
+    return _problem(path, size, sha256, True, film=True)
+
+
 def _problem(path: Path, size: int, sha256: str, hashes: bool, *, film: bool = False) -> str:
     """What is wrong with a file, empty when nothing is. A film's row speaks of its data set, without our header."""
     try:
@@ -244,9 +250,7 @@ def _film_fault(row: Any, problem: str) -> Fault:
 def _result_fault(store: Store, row: Any, problem: str) -> Fault:
     with store.read() as connection:
         pending = connection.execute(
-            select(delivery.c.id).where(
-                delivery.c.artifact_id == row.id, delivery.c.state.in_((DeliveryState.PENDING, DeliveryState.SENDING))
-            )
+            select(delivery.c.id).where(delivery.c.artifact_id == row.id, delivery.c.state.in_(UNFINISHED))
         ).first()
     return Fault(
         kind="result",

@@ -29,7 +29,12 @@ log = structlog.get_logger()
 GRACE_S = 20.0
 
 _LIBRARIES = {
-    "receive": ("firstread.agent.intake", "firstread.agent.config_wire", "firstread.integration.dicom.receive"),
+    "receive": (
+        "firstread.agent.intake",
+        "firstread.agent.config_wire",
+        "firstread.agent.dicom_services",
+        "firstread.integration.dicom.receive",
+    ),
     "web": ("firstread.agent.web.app", "firstread.agent.worklist.inbox", "firstread.integration.hl7.mllp_server"),
 }
 
@@ -116,10 +121,12 @@ class _Beat:
 def _receive(settings: Settings, store: Store, stop: threading.Event, listening: socket.socket | None) -> None:
     from firstread.agent.admission import Admission
     from firstread.agent.config_wire import receive_settings, served_tls
+    from firstread.agent.dicom_services import dicom_services
     from firstread.agent.intake import Intake
     from firstread.agent.tls import ServerTls
     from firstread.integration.dicom.receive import Receiver
 
+    beat = _Beat("receive", settings, store)
     intake = Intake(settings, store, site_uid(store))
     dicom = settings.dicom
     served = served_tls(settings)
@@ -130,9 +137,9 @@ def _receive(settings: Settings, store: Store, stop: threading.Event, listening:
         intake.note_refusal,
         intake.note_association,
         listening_socket=listening,
+        services=dicom_services(settings, store, beat.owner),
     )
     receiver.start()
-    beat = _Beat("receive", settings, store)
     admission = Admission(settings, store, receiver.refuse_new)
     beat.status = lambda: {
         "listening": True,
@@ -222,6 +229,7 @@ def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
 
 def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     from firstread.agent.audit import AuditSender
+    from firstread.agent.commitment import CommitmentReporter
     from firstread.agent.deliver import Deliverer
     from firstread.agent.notices import Notifier
 
@@ -230,6 +238,9 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     beat.status = lambda: {"destinations": [one.name for one in settings.all_destinations]}
     beat()
     deliverer.start(stop)
+    reporter = CommitmentReporter(settings, store, beat.owner)
+    reporting = threading.Thread(target=reporter.run, args=(stop,), name="commitment", daemon=True)
+    reporting.start()
     auditing = None
     if settings.audit.wanted:
         auditing = threading.Thread(target=AuditSender(settings, store).run, args=(stop,), name="audit", daemon=True)
@@ -241,6 +252,7 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     schedule.stop()
     deliverer.wake()
     deliverer.join(GRACE_S)
+    reporting.join(GRACE_S)
     if auditing is not None:
         auditing.join(GRACE_S)
 

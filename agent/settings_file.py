@@ -10,7 +10,14 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from firstread.agent.config import DEFAULT_PRIORITIES, DicomDestination, Hl7Destination, Settings, TriageSettings
+from firstread.agent.config import (
+    DEFAULT_PRIORITIES,
+    DicomDestination,
+    Hl7Destination,
+    PeerSettings,
+    Settings,
+    TriageSettings,
+)
 from firstread.agent.config_sections import FindingRule, SenderSettings, TriageOverride, WebSettings, WebUser, plain
 from firstread.agent.config_sentences import models_in
 from firstread.models.prediction import Priority
@@ -155,6 +162,10 @@ def render_template() -> str:
     )
     ris = {"name": "RIS", "type": "hl7", "host": "ris.example.org", "port": 2575}
     lines += _example("A RIS or worklist that reads the priority.", "destinations", Hl7Destination, ris)
+    peer = {"ae_title": "WORKSTATION", "host": "reading1.example.org", "port": 104}
+    lines += _example(
+        "A node that asks us and is answered elsewhere (C-MOVE, storage commitment).", "peers", PeerSettings, peer
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -238,6 +249,7 @@ def render_reference() -> str:
     for kind in (DicomDestination, Hl7Destination):
         tag = get_args(kind.model_fields["type"].annotation)[0]
         lines += [f'## [[destinations]] of type "{tag}"', "", _first_line(kind), "", *_rows(kind)]
+    lines += ["## [[peers]]", "", _first_line(PeerSettings), "", *_rows(PeerSettings)]
     for key, inner in dict((*_subsections(DicomDestination), *_subsections(Hl7Destination))).items():
         lines += [f"### {key} of a destination", "", _first_line(inner), "", *_rows(inner)]
     return "\n".join(lines).rstrip() + "\n"

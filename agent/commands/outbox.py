@@ -29,7 +29,7 @@ def list_deliveries(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     destination: Annotated[str | None, typer.Option(help="Only this destination.")] = None,
-    state: Annotated[str, typer.Option(help="pending, sending, delivered, rejected, superseded, cancelled.")] = "",
+    state: Annotated[str, typer.Option(help="pending, sending, stored, delivered, rejected ...")] = "",
     limit: LimitOption = 200,
 ) -> None:
     """Deliveries, newest first."""
@@ -54,7 +54,7 @@ def list_deliveries(
 
 @app.command()
 def retry(delivery: IdArgument, config: ConfigOption = None) -> None:
-    """Send a pending, rejected or cancelled delivery now."""
+    """Send a pending, stored, rejected or cancelled delivery now."""
     with opened(config) as (_, store):
         from firstread.agent import clock
         from firstread.agent.store import deliveries, watch
@@ -78,7 +78,7 @@ def cancel(
     why: Annotated[str, typer.Option(help="The reason, kept in the trail.")],
     config: ConfigOption = None,
 ) -> None:
-    """Give a pending or rejected delivery up, with a reason."""
+    """Give a pending, stored or rejected delivery up, with a reason."""
     if not why.strip():
         fail("--why is empty: say why this result is not to go out", WRONG_USE)
     with opened(config) as (_, store):
@@ -90,7 +90,7 @@ def cancel(
             done = deliveries.cancel(connection, delivery, why, ACTOR, now)
             if done:
                 watch.clear_alarm(connection, f"delivery/{delivery}", actor=ACTOR, now=now)
-    _say(done, delivery, "is cancelled", "only a pending or rejected delivery can be cancelled")
+    _say(done, delivery, "is cancelled", "only a pending, stored or rejected delivery can be cancelled")
 
 
 @app.command()

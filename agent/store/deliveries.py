@@ -17,6 +17,8 @@ from firstread.agent.store.engine import count_by_study, has_passed, moment_valu
 from firstread.agent.store.tables import DeliveryState, artifact, delivery, study
 
 OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
+UNFINISHED = (*OPEN, DeliveryState.STORED)
+"""States from which the object may have to be sent once more."""
 
 _BY_HAND = {"released": True, "kept_back": False}
 """What somebody sends by hand goes past a hold, and stays sent when the hold is taken off."""
@@ -150,14 +152,14 @@ def end_delivered(
     connection: Connection, held: DeliveryClaim, *, status: str, detail: str, actor: str, now: Moment
 ) -> bool:
     """sending -> delivered: the receiver's own status said so."""
-    return _end(connection, held, DeliveryState.DELIVERED, status, detail, actor, now)
+    return end_claimed(connection, held, DeliveryState.DELIVERED, status, detail, actor, now)
 
 
 def end_rejected(
     connection: Connection, held: DeliveryClaim, *, status: str, detail: str, actor: str, now: Moment
 ) -> bool:
     """sending -> rejected(detail): the receiver said no for good."""
-    return _end(connection, held, DeliveryState.REJECTED, status, detail, actor, now)
+    return end_claimed(connection, held, DeliveryState.REJECTED, status, detail, actor, now)
 
 
 def retry_later(
@@ -181,7 +183,7 @@ def retry_later(
         )
     ).first()
     if newer is not None:
-        return _end(
+        return end_claimed(
             connection, held, DeliveryState.SUPERSEDED, status, f"by revision {newer.revision}; {detail}", actor, now
         )
     changed = connection.execute(
@@ -257,20 +259,20 @@ def states_of(connection: Connection, study_ids: Sequence[int]) -> dict[int, dic
 
 
 def retry_now(connection: Connection, delivery_id: int, actor: str, now: Moment) -> bool:
-    """pending | rejected | cancelled -> pending, due at once, also past a hold. False from any other state.
+    """pending | stored | rejected | cancelled -> pending, due at once, also past a hold. False from any other state.
 
     Where a newer revision was made for the destination, an older one never follows it: then it is superseded, False.
     """
-    newer = _newer_revision(connection, delivery_id)
+    newer = newest_revision(connection, delivery_id)
     if newer is not None:
         values = {"state": DeliveryState.SUPERSEDED, "detail": f"by revision {newer}", "ended_at": now.at}
-        ended = (DeliveryState.PENDING, DeliveryState.REJECTED, DeliveryState.CANCELLED)
+        ended = (DeliveryState.PENDING, DeliveryState.STORED, DeliveryState.REJECTED, DeliveryState.CANCELLED)
         _by_hand(connection, delivery_id, ended, values, "delivery superseded", actor, now, by_revision=newer)
         return False
     return _by_hand(
         connection,
         delivery_id,
-        (DeliveryState.PENDING, DeliveryState.REJECTED, DeliveryState.CANCELLED),
+        (DeliveryState.PENDING, DeliveryState.STORED, DeliveryState.REJECTED, DeliveryState.CANCELLED),
         {
             "state": DeliveryState.PENDING,
             "attempts": 0,
@@ -290,7 +292,13 @@ def send_again(connection: Connection, delivery_id: int, actor: str, now: Moment
     return _by_hand(
         connection,
         delivery_id,
-        (DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.CANCELLED),
+        (
+            DeliveryState.PENDING,
+            DeliveryState.STORED,
+            DeliveryState.DELIVERED,
+            DeliveryState.REJECTED,
+            DeliveryState.CANCELLED,
+        ),
         {
             "state": DeliveryState.PENDING,
             "attempts": 0,
@@ -305,11 +313,11 @@ def send_again(connection: Connection, delivery_id: int, actor: str, now: Moment
 
 
 def cancel(connection: Connection, delivery_id: int, why: str, actor: str, now: Moment) -> bool:
-    """pending | rejected -> cancelled, with the administrator's reason."""
+    """pending | stored | rejected -> cancelled, with the administrator's reason."""
     return _by_hand(
         connection,
         delivery_id,
-        (DeliveryState.PENDING, DeliveryState.REJECTED),
+        (DeliveryState.PENDING, DeliveryState.STORED, DeliveryState.REJECTED),
         {"state": DeliveryState.CANCELLED, "detail": why, "ended_at": now.at},
         "delivery cancelled",
         actor,
@@ -344,7 +352,8 @@ def may_leave(on_hold: bool) -> ColumnElement[bool]:
     return delivery.c.released if on_hold else ~delivery.c.kept_back
 
 
-def _newer_revision(connection: Connection, delivery_id: int) -> int | None:
+def newest_revision(connection: Connection, delivery_id: int) -> int | None:
+    """The newest revision after this delivery's own that was made for its destination, None when there is none."""
     asked, newer = delivery.alias("asked"), delivery.alias("newer")
     found: int | None = connection.execute(
         select(func.max(newer.c.revision)).where(
@@ -390,7 +399,7 @@ def _held(held: DeliveryClaim) -> tuple[Any, ...]:
     )
 
 
-def _end(
+def end_claimed(
     connection: Connection,
     held: DeliveryClaim,
     state: DeliveryState,
@@ -399,6 +408,7 @@ def _end(
     actor: str,
     now: Moment,
 ) -> bool:
+    """sending -> ``state``, for the named transitions."""
     changed = connection.execute(
         update(delivery)
         .where(*_held(held))

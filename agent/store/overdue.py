@@ -11,6 +11,7 @@ from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
 from firstread.agent.store import events, holdings
+from firstread.agent.store.deliveries import UNFINISHED
 from firstread.agent.store.engine import has_passed
 from firstread.agent.store.tables import DeliveryState, ImageState, StudyState, delivery, instance, result, study
 from firstread.models.prediction import Priority
@@ -72,9 +73,7 @@ def raised_between(connection: Connection, start: datetime, end: datetime) -> in
 
 def films_to_purge(connection: Connection, before: datetime, limit: int) -> list[Row[Any]]:
     """Films received before ``before`` of studies that ended and whose deliveries have all ended, oldest first."""
-    pending = exists().where(
-        delivery.c.study_id == study.c.id, delivery.c.state.in_((DeliveryState.PENDING, DeliveryState.SENDING))
-    )
+    pending = exists().where(delivery.c.study_id == study.c.id, delivery.c.state.in_(UNFINISHED))
     return list(
         connection.execute(
             select(instance.c.id, instance.c.study_id, instance.c.path, instance.c.preview_path)
@@ -95,7 +94,7 @@ def films_to_purge(connection: Connection, before: datetime, limit: int) -> list
 
 
 def mark_purged(connection: Connection, films: Sequence[Row[Any]], *, actor: str, now: Moment) -> list[Row[Any]]:
-    """The files of these films are about to go; their rows, results and trail stay. Answers those that may go.
+    """The files of these films are about to go, held no more; rows, results and trail stay. Answers those that may go.
 
     A study that was opened again, or put under a legal hold, since the films were looked up keeps them.
     """

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, not_, select
 
 from firstread.agent.clock import Moment
-from firstread.agent.store import events, overdue, watch
+from firstread.agent.store import deliveries, events, overdue, watch
 from firstread.agent.store.deliveries import may_leave
 from firstread.agent.store.events import Event
 from firstread.agent.store.tables import (
@@ -35,7 +35,7 @@ LATE_S = 60.0
 """A delivery that waits longer than this, though due, says that nobody sends."""
 
 UNFINISHED = (ImageState.WAITING, ImageState.ANALYSING)
-OPEN_DELIVERIES = (DeliveryState.PENDING, DeliveryState.SENDING)
+OPEN_DELIVERIES = deliveries.UNFINISHED
 
 
 @dataclass(frozen=True)

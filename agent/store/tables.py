@@ -58,14 +58,31 @@ class DeliveryState(enum.StrEnum):
     PENDING = "pending"
     SENDING = "sending"
     """Claimed by lease."""
+    STORED = "stored"
+    """The receiver has stored it, and did not commit to keep it yet (destinations with ``commit = true``)."""
     DELIVERED = "delivered"
-    """The receiver's own status said so."""
+    """The receiver's own status said so, or its commitment."""
     REJECTED = "rejected"
     """The receiver said no for good, with its words."""
     SUPERSEDED = "superseded"
     """A newer revision took its place before it was sent."""
     CANCELLED = "cancelled"
     """An administrator said so, with a reason."""
+
+
+class CommitmentState(enum.StrEnum):
+    """Where a sender's request for storage commitment stands. Retry is back to verified, later."""
+
+    ASKED = "asked"
+    """Durably kept; its instances were not looked at yet."""
+    VERIFIED = "verified"
+    """What is kept is known; its requester was not told yet."""
+    REPORTING = "reporting"
+    """Claimed by lease."""
+    REPORTED = "reported"
+    """The requester's own status said that it knows."""
+    GIVEN_UP = "given_up"
+    """It could not be told for days."""
 
 
 class EntryState(enum.StrEnum):
@@ -252,6 +269,7 @@ delivery = Table(
     Column("status", String(64)),
     Column("detail", Text),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("stored_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     UniqueConstraint("result_id", "destination", "kind"),
     Index("ix_delivery_kept_back", "state", "destination", "kept_back", "id"),
@@ -369,3 +387,35 @@ notice = Table(
     Column("severity", String(16), nullable=False),
     Column("told_at", UtcDateTime, nullable=False),
 )
+
+commitment = Table(
+    "commitment",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("transaction_uid", String(64), nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("association_id", String(32), nullable=False),
+    Column("asked_for", JSON, nullable=False),
+    Column("failed", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    *moment_columns("due", nullable=False),
+    Column("lease_owner", String(128)),
+    *moment_columns("lease"),
+    Column("detail", Text),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    UniqueConstraint("transaction_uid", "calling_ae_title"),
+    Index(None, "state", "id"),
+)
+"""What others asked us to commit to."""
+
+commitment_request = Table(
+    "commitment_request",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("delivery_id", ForeignKey("delivery.id"), primary_key=True),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Index(None, "delivery_id"),
+)
+"""What we asked a receiver to commit to: a report names the transaction, and any of them counts."""

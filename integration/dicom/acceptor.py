@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from pynetdicom.acse import ACSE
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE, N_ACTION, N_EVENT_REPORT
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation
 
-from firstread.integration.dicom.contexts import supported_contexts
+from firstread.integration.dicom.commitment_scp import CommitmentScp
+from firstread.integration.dicom.contexts import (
+    STORAGE_COMMITMENT,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    supported_contexts,
+)
 from firstread.integration.dicom.header import read_header, text_of
 from firstread.integration.dicom.identity_check import STUDY, checked_uids, is_uid
 from firstread.integration.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, meta_header
@@ -26,6 +33,7 @@ from firstread.integration.dicom.received import (
     ReceiveSettings,
     Refusal,
 )
+from firstread.integration.dicom.services import Caller, Services
 from firstread.integration.dicom.sink import StoreSink
 from firstread.integration.dicom.status import CannotUnderstand, OutOfResources, StoreFailure, StoreStatus
 from firstread.integration.dicom.streaming import IncomingInstance, StoreCommand
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from firstread.integration.dicom.admission import Rejection
+    from firstread.integration.dicom.query_scp import QueryScp
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +54,7 @@ class Owner(Protocol):
     """What an association asks of its receiver; called from the association's threads."""
 
     settings: ReceiveSettings
+    services: Services
     stopping: bool
 
     def admit(self, association: AcceptedAssociation) -> Rejection | None: ...
@@ -73,7 +83,9 @@ class _Negotiation(ACSE):  # type: ignore[misc]
             self.send_reject(rejection.result, rejection.source, rejection.reason)
             association.kill()
             return
-        self.acceptor.supported_contexts = supported_contexts(request.presentation_context_definition_list)
+        self.acceptor.supported_contexts = supported_contexts(
+            request.presentation_context_definition_list, association.offered
+        )
         super()._negotiate_as_acceptor()
 
 
@@ -90,6 +102,8 @@ class AcceptedAssociation(EventDrivenAssociation):
         self.refusals = 0
         self._began = time.monotonic()
         self._reported: AssociationOutcome | None = None
+        self._commitment = CommitmentScp(self, owner.services.commitment) if owner.services.commitment else None
+        self._query: QueryScp | None = None
         super().__init__(ae, "acceptor")
         settings = owner.settings
         self.name = f"association-{self.association_id}"
@@ -108,6 +122,20 @@ class AcceptedAssociation(EventDrivenAssociation):
         self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.requestor.address_info = AddressInformation(peer[0], peer[1])
 
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """SOP classes that are served here beside storage and verification."""
+        offered = [STORAGE_COMMITMENT] if self._commitment is not None else []
+        service = self.owner.services.query
+        if service is not None and service.serves(self.calling_ae_title):
+            offered += [STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET]
+        return tuple(offered)
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks on this association."""
+        return Caller(self.calling_ae_title, self.called_ae_title, self.peer_address, self.association_id)
+
     def run_reactor(self) -> None:
         """The association's life, from the connection to its end; never raises."""
         try:
@@ -120,6 +148,8 @@ class AcceptedAssociation(EventDrivenAssociation):
         finally:
             self.kill()
             self.dimse.abandon()
+            if self._commitment is not None:
+                self._commitment.end()
             self.dul.socket._shutdown_socket()
             self.dul.socket.stream = None
             if self._reported is AssociationOutcome.ACCEPTED:
@@ -175,7 +205,10 @@ class AcceptedAssociation(EventDrivenAssociation):
         )
 
     def between_messages(self) -> bool:
-        """When the receiver stops: releases between two instances, never inside one."""
+        """Sends a commitment report that is ready. When the receiver stops: releases between two instances, never
+        inside one."""
+        if self._commitment is not None and self.dimse.receiving is None and self.dul.in_data_transfer:
+            self._commitment.send_due(self.caller)
         if not self.owner.stopping or self.dimse.receiving is not None or not self.dul.in_data_transfer:
             return False
         self.acse_timeout = _LAST_WORDS_S
@@ -223,12 +256,37 @@ class AcceptedAssociation(EventDrivenAssociation):
             self._serve_store(message)
 
     def _serve_other(self, message: Any, context_id: int) -> None:
-        """C-ECHO; what is no service of ours ends the association, because nobody waits for ever then."""
+        """C-ECHO and the services; what is none of ours ends the association, because nobody waits for ever then."""
+        if self._commitment is not None and context_id in self._accepted_cx:
+            if isinstance(message, N_ACTION) and message.is_valid_request:
+                self._commitment.serve_action(self.caller, message, context_id)
+                return
+            if isinstance(message, N_EVENT_REPORT) and message.is_valid_request:
+                self._commitment.serve_event(self.caller, message, context_id)
+                return
+            if isinstance(message, N_EVENT_REPORT) and self._commitment.heard(message):
+                return
+        if (
+            isinstance(message, C_FIND | C_MOVE | C_GET)
+            and context_id in self._accepted_cx
+            and self._serve_query(message, context_id)
+        ):
+            return
         if not message.is_valid_request or not isinstance(message, C_ECHO):
             self.dul.ended_by = f"{message.msg_type} is no service of this node"
             self.abort()
             return
         super()._serve_request(message, context_id)
+
+    def _serve_query(self, message: Any, context_id: int) -> bool:
+        service = self.owner.services.query
+        if service is None:
+            return False
+        if self._query is None:
+            from firstread.integration.dicom.query_scp import QueryScp  # few associations ask
+
+            self._query = QueryScp(self, service, self.owner.settings.ae_title)
+        return self._query.serve(self.caller, message, context_id)
 
     def _serve_store(self, incoming: IncomingInstance) -> None:
         command, sink = incoming.command, incoming.sink

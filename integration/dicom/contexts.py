@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 
 from pydicom._uid_dict import UID_dictionary
@@ -9,6 +10,10 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
 VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 
 NATIVE = (
     "1.2.840.10008.1.2.1",  # explicit VR little endian
@@ -75,15 +80,17 @@ def is_storage_class(abstract_syntax: str) -> bool:
 _STORAGE_UIDS = frozenset(str(uid) for uid in _STORAGE_CLASSES.values())
 
 
-def supported_contexts(offered: list[PresentationContext]) -> list[PresentationContext]:
+def supported_contexts(offered: list[PresentationContext], services: Collection[str] = ()) -> list[PresentationContext]:
     """What we support of what a peer offers: one context for each abstract syntax that we take.
 
-    Made per association, from the offer: deep copies of all storage classes (pynetdicom's way) cost more than the
-    negotiation, and private classes cannot be listed beforehand.
+    ``services``: SOP classes that are served beside storage and verification. Made per association, from the offer:
+    deep copies of all storage classes (pynetdicom's way) cost more than the negotiation, and private classes cannot be
+    listed beforehand.
     """
     supported = []
+    gets = STUDY_ROOT_GET in services and any(context.abstract_syntax == STUDY_ROOT_GET for context in offered)
     for abstract_syntax in dict.fromkeys(str(context.abstract_syntax) for context in offered):
-        if abstract_syntax == VERIFICATION:
+        if abstract_syntax == VERIFICATION or abstract_syntax in services:
             syntaxes: tuple[str, ...] = NATIVE[:3]
         elif is_storage_class(abstract_syntax):
             syntaxes = TRANSFER_SYNTAXES
@@ -92,5 +99,8 @@ def supported_contexts(offered: list[PresentationContext]) -> list[PresentationC
         context = PresentationContext()
         context.abstract_syntax = abstract_syntax
         context.transfer_syntax = list(syntaxes)
+        if abstract_syntax == STORAGE_COMMITMENT or (gets and syntaxes is TRANSFER_SYNTAXES):
+            # Role selection (PS3.7 D.3.3.4): who was asked to commit reports as SCP, who asks with C-GET stores as SCP.
+            context.scu_role = context.scp_role = True
         supported.append(context)
     return supported

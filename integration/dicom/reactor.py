@@ -43,6 +43,10 @@ _WAITING_MESSAGES = 8
 """A peer may have one operation under way (PS3.7 D.3.3.3); past this many no more is read from it."""
 
 
+_WAITING_PDUS = 16
+"""So many PDUs may wait to be sent; who has more to say waits."""
+
+
 class WakingQueue(queue.Queue[Any]):
     """A queue whose ``put`` wakes the thread that reads it."""
 
@@ -95,6 +99,7 @@ class EventDrivenDUL(DULServiceProvider):  # type: ignore[misc]
         self.to_provider_queue = WakingQueue(self.wake)
         self.to_user_queue = WakingQueue(assoc.wake)
         self._drain_until: float | None = None
+        self._looks = 0
         self.ended_by = ""
 
     @property
@@ -107,6 +112,23 @@ class EventDrivenDUL(DULServiceProvider):  # type: ignore[misc]
         if threading.get_ident() != self.ident:
             with contextlib.suppress(OSError):  # full: it is awake already; closed: it has ended
                 self._wakeup_out.send(b"\0")
+
+    def send_pdu(self, primitive: Any) -> None:
+        """As pynetdicom's, but a large message waits for the peer to take it off us instead of filling memory."""
+        if threading.get_ident() != self.ident:
+            while self.to_provider_queue.qsize() >= _WAITING_PDUS and self.is_alive() and not self._kill_thread:
+                time.sleep(0.0005)
+        super().send_pdu(primitive)
+
+    def breathe(self) -> bool:
+        """Waits until all is sent and the peer was listened to once more; False when the association has ended."""
+        looks = self._looks
+        while self.is_alive() and self.in_data_transfer:
+            if self._looks != looks and not self.to_provider_queue.qsize():
+                return True
+            self.wake()
+            time.sleep(0.0005)
+        return False
 
     def kill_dul(self) -> None:
         """Stops the reactor."""
@@ -146,6 +168,7 @@ class EventDrivenDUL(DULServiceProvider):  # type: ignore[misc]
             reading = self.assoc.dimse.msg_queue.qsize() < _WAITING_MESSAGES
             if self.socket.wait(self._wakeup_in, self._patience(), reading=reading):
                 self._is_transport_event()
+            self._looks += 1
         try:
             event = self.event_queue.get(block=False)
         except queue.Empty:

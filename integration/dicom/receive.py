@@ -23,6 +23,7 @@ from firstread.integration.dicom.received import (
     ReceiveSettings,
     Refusal,
 )
+from firstread.integration.dicom.services import Services
 from firstread.integration.dicom.sink import sweep
 from firstread.integration.dicom.status import (
     SUCCESS,
@@ -74,7 +75,8 @@ class Receiver:
     anything else that it raises is logged and answered A700, so that the sender tries again. It is called from one
     thread per association. ``on_refused`` and ``on_association`` are told what happened; what they raise is logged.
 
-    ``listening_socket``: one that is bound already (inherited by several processes), else it is made at ``start``.
+    ``services``: what is served beside storage and verification. ``listening_socket``: one that is bound already
+    (inherited by several processes), else it is made at ``start``.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Receiver:
         on_refused: Callable[[Refusal], None] = lambda _: None,
         on_association: Callable[[AssociationEvent], None] = lambda _: None,
         listening_socket: socket.socket | None = None,
+        services: Services | None = None,
     ) -> None:
         self.settings = settings
+        self.services = services or Services()
         self.stopping = False
         self._on_instance = on_instance
         self._on_refused = on_refused

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import ssl
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import PresentationContext
+from pynetdicom.presentation import PresentationContext, build_role
 from pynetdicom.transport import AddressInformation
 
 from firstread.integration.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -58,9 +61,21 @@ Context = tuple[str, str]
 class RequestedAssociation(EventDrivenAssociation):
     """An association with a receiver; released by itself when it was not used for a while."""
 
-    def __init__(self, peer: DicomPeer, contexts: list[Context]) -> None:
-        """Asks for the association. Raises :class:`NoAssociation`."""
+    def __init__(
+        self,
+        peer: DicomPeer,
+        contexts: list[Context],
+        *,
+        as_scp: Sequence[str] = (),
+        on_request: Callable[[RequestedAssociation, Any, int], None] | None = None,
+    ) -> None:
+        """Asks for the association. Raises :class:`NoAssociation`.
+
+        ``as_scp``: SOP classes that we serve on it (PS3.7 D.3.3.4). ``on_request`` gets what the peer asks of us, with
+        the id of its presentation context; without it such a peer is aborted.
+        """
         self.peer = peer
+        self._on_request = on_request
         entity = ApplicationEntity(peer.calling_ae_title)
         entity.acse_timeout = peer.acse_timeout_s
         entity.connection_timeout = peer.connect_timeout_s
@@ -84,6 +99,8 @@ class RequestedAssociation(EventDrivenAssociation):
         self.requestor.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self.requestor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.requestor.requested_contexts = _numbered(contexts[:MOST_CONTEXTS])
+        for sop_class in as_scp:
+            self.requestor.add_negotiation_item(build_role(sop_class, scu_role=False, scp_role=True))
         self.request()
         if not self.is_established:
             failure = self._why_not()
@@ -97,6 +114,47 @@ class RequestedAssociation(EventDrivenAssociation):
             if context.abstract_syntax == abstract_syntax and context.transfer_syntax[0] == transfer_syntax:
                 return int(context_id)
         return None
+
+    def ask(self, request: Any, context_id: int) -> Any | None:
+        """Sends a request and waits for its response; None when the association ended or nothing came in time.
+
+        The time runs from the last PDU that went out: a large film over a slow line is no silence.
+        """
+        self.in_use = True
+        self._reactor_checkpoint.clear()
+        self.wake()
+        while not self._is_paused and self.is_alive():
+            time.sleep(0.0005)
+        try:
+            if not self.is_established:
+                return None
+            self.dimse.send_msg(request, context_id)
+            moved, waiting = time.monotonic(), self.dul.to_provider_queue.qsize()
+            while time.monotonic() - moved < self.peer.dimse_timeout_s:
+                try:
+                    _, response = self.dimse.msg_queue.get(timeout=0.5)
+                except queue.Empty:
+                    if not self.dul.is_alive():
+                        return None
+                    if (left := self.dul.to_provider_queue.qsize()) != waiting:
+                        moved, waiting = time.monotonic(), left
+                    continue
+                if response is None or response.MessageIDBeingRespondedTo == request.MessageID:
+                    return response
+            return None
+        finally:
+            self.last_used = time.monotonic()
+            self.in_use = False
+            self._reactor_checkpoint.set()
+
+    def _serve_request(self, message: Any, context_id: int) -> None:
+        """What the peer asks of us. pynetdicom calls this for an N-EVENT-REPORT in a thread of its own."""
+        if self._on_request is None or not message.is_valid_request or context_id not in self._accepted_cx:
+            self.dul.ended_by = f"{message.msg_type} is no service of this node"
+            self.abort()
+            return
+        self.last_used = time.monotonic()
+        self._on_request(self, message, context_id)
 
     def between_messages(self) -> bool:
         """Releases after idle time."""

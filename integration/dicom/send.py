@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -31,7 +30,7 @@ __all__ = ["DicomPeer", "EchoOutcome", "OutcomeKind", "Sender", "StoreOutcome", 
 
 _EXPLICIT, _IMPLICIT, _BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 _NATIVE = (_EXPLICIT, _IMPLICIT, _BIG)
-_OUR_RESULTS: tuple[Context, ...] = tuple(
+OUR_RESULTS: tuple[Context, ...] = tuple(
     (sop_class, syntax)
     for sop_class in (
         "1.2.840.10008.5.1.4.1.1.88.34",  # Comprehensive 3D SR
@@ -81,7 +80,7 @@ class Sender:
         self.peer = peer
         self._lock = threading.Lock()
         self._association: RequestedAssociation | None = None
-        self._proposed: list[Context] = list(_OUR_RESULTS)
+        self._proposed: list[Context] = list(OUR_RESULTS)
         self._message_id = 0
 
     def __enter__(self) -> Sender:
@@ -160,7 +159,7 @@ class Sender:
         else:
             return self._no_context(meta)
         try:
-            data_set = _data_set(meta, content, syntax)
+            data_set = data_set_of(meta, content, syntax)
         except Exception as error:  # pydicom raises whatever odd values lead it to
             why = f"cannot convert to transfer syntax {syntax}: {type(error).__name__}: {error}"
             return StoreOutcome(OutcomeKind.REJECTED, None, why)
@@ -176,7 +175,7 @@ class Sender:
         request.AffectedSOPClassUID = meta.sop_class_uid
         request.AffectedSOPInstanceUID = meta.sop_instance_uid
         request.DataSet = io.BytesIO(data_set)
-        response = _ask(association, request, context_id)
+        response = association.ask(request, context_id)
         if not isinstance(response, C_STORE) or response.Status is None:
             why = association.why_ended or f"no answer within {self.peer.dimse_timeout_s:g} s"
             if response is not None:
@@ -217,7 +216,7 @@ def echo(peer: DicomPeer) -> EchoOutcome:
         request.MessageID = 1
         request.AffectedSOPClassUID = VERIFICATION
         began = time.monotonic()
-        response = _ask(association, request, context_id or 1)
+        response = association.ask(request, context_id or 1)
         took = time.monotonic() - began
         if not isinstance(response, C_ECHO) or response.Status is None:
             broken = True
@@ -274,7 +273,7 @@ def _as_in_data_set(meta: FileMeta, content: bytes) -> FileMeta:
     )
 
 
-def _data_set(meta: FileMeta, content: bytes, syntax: str) -> bytes:
+def data_set_of(meta: FileMeta, content: bytes, syntax: str) -> bytes:
     """The data set's bytes, converted when the peer takes another native syntax only, or when they are odd in number.
 
     Fragments have even length (PS3.8 E.1), and DCMTK and Orthanc stop listening to a peer that sends an odd one; real
@@ -292,36 +291,3 @@ def _data_set(meta: FileMeta, content: bytes, syntax: str) -> bytes:
     if encoded is None:
         raise ValueError("pydicom cannot encode it")
     return bytes(encoded) + b"\0" * (len(encoded) % 2)
-
-
-def _ask(association: RequestedAssociation, request: C_STORE | C_ECHO, context_id: int) -> object | None:
-    """Sends a request and waits for its response; None when the association ended or nothing came in time.
-
-    The time runs from the last PDU that went out: a large film over a slow line is no silence.
-    """
-    association.in_use = True
-    association._reactor_checkpoint.clear()
-    association.wake()
-    while not association._is_paused and association.is_alive():
-        time.sleep(0.0005)
-    try:
-        if not association.is_established:
-            return None
-        association.dimse.send_msg(request, context_id)
-        moved, waiting = time.monotonic(), association.dul.to_provider_queue.qsize()
-        while time.monotonic() - moved < association.peer.dimse_timeout_s:
-            try:
-                _, response = association.dimse.msg_queue.get(timeout=0.5)
-            except queue.Empty:
-                if not association.dul.is_alive():
-                    return None
-                if (left := association.dul.to_provider_queue.qsize()) != waiting:
-                    moved, waiting = time.monotonic(), left
-                continue
-            if response is None or response.MessageIDBeingRespondedTo == request.MessageID:
-                return response  # type: ignore[no-any-return]
-        return None
-    finally:
-        association.last_used = time.monotonic()
-        association.in_use = False
-        association._reactor_checkpoint.set()

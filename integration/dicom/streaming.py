@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
@@ -21,8 +22,8 @@ _C_STORE_RQ = 0x0001
 _NO_DATA_SET = 0x0101
 _LARGEST_SENT = 131072
 _LARGEST_COMMAND = 64 * 1024
-_LARGEST_OTHER_DATA_SET = 1024 * 1024
-"""Nothing but C-STORE brings a data set here; what another command brings stays in memory until it is refused."""
+LARGEST_OTHER_DATA_SET = 1024 * 1024
+"""What another command than C-STORE brings (a query, a commitment request) stays in memory."""
 
 
 class BadMessage(ValueError):
@@ -63,6 +64,12 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
         self._incoming: IncomingInstance | None = None
         self._other_left: int | None = None
         self._deadline: float | None = None
+        self._sending = threading.Lock()
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """As pynetdicom's, one message after the other: reports come and go beside other messages."""
+        with self._sending:
+            super().send_msg(primitive, context_id)
 
     @property
     def receiving(self) -> IncomingInstance | None:
@@ -115,7 +122,7 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
             self._other_left -= len(content)
             if self._other_left < 0:
                 raise BadMessage(
-                    f"data set of more than {_LARGEST_OTHER_DATA_SET} bytes with a command that is no C-STORE"
+                    f"data set of more than {LARGEST_OTHER_DATA_SET} bytes with a command that is no C-STORE"
                 )
             if control & _LAST:
                 self._other_left = None
@@ -149,7 +156,7 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
                     self._deliver()
                 return
         if has_data_set:
-            self._other_left = _LARGEST_OTHER_DATA_SET
+            self._other_left = LARGEST_OTHER_DATA_SET
         self._upstream(context_id, _COMMAND | _LAST, encoded)
 
     def _deliver(self) -> None:

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from firstread.agent import clock, deliver
-from firstread.agent.deliver import DestinationWorker, Outcome, Verdict, backoff_s
+from firstread.agent.deliver import DestinationWorker, Outcome, Verdict
+from firstread.agent.retries import backoff_s
 from firstread.agent.store import deliveries, results, studies, watch
 from firstread.agent.store.results import Artifact
 from firstread.agent.store.tables import DeliveryState, delivery

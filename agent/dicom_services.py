@@ -1,0 +1,25 @@
+"""What the receiver serves beside C-STORE, put together from the agent's own functions."""
+
+from __future__ import annotations
+
+from firstread.agent.commitment import CommitmentDesk
+from firstread.agent.config import Settings
+from firstread.agent.querying import query_service
+from firstread.agent.store.engine import Store
+from firstread.integration.dicom.commitment import CommitmentReport
+from firstread.integration.dicom.services import Caller, CommitmentService, Services
+
+
+def dicom_services(settings: Settings, store: Store, owner: str) -> Services:
+    """The services of this agent's receiver."""
+    desk = CommitmentDesk(settings, store, owner)
+
+    def told(caller: Caller, report: CommitmentReport) -> None:
+        from firstread.agent.commitment_asking import take_report
+
+        take_report(settings, store, caller, report)
+
+    return Services(
+        commitment=CommitmentService(desk.asked, desk.due, desk.answered, told),
+        query=query_service(settings, store),
+    )
