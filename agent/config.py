@@ -31,6 +31,7 @@ from firstread.agent.config_sections import (
     SiteSettings,
     StorageSettings,
     StudySettings,
+    SubscriberSettings,
     TriageOverride,
     TriageSettings,
     WebSettings,
@@ -59,6 +60,7 @@ __all__ = [
     "SiteSettings",
     "StorageSettings",
     "StudySettings",
+    "SubscriberSettings",
     "TriageOverride",
     "TriageSettings",
     "WebSettings",
@@ -91,6 +93,7 @@ class Settings(Section):
     triage: TriageSettings = TriageSettings()
     site: SiteSettings = SiteSettings()
     senders: tuple[SenderSettings, ...] = ()
+    subscribers: tuple[SubscriberSettings, ...] = ()
     report: ReportSettings = ReportSettings()
     web: WebSettings = WebSettings()
     worklist: WorklistSettings = WorklistSettings()
@@ -113,6 +116,10 @@ class Settings(Section):
         for calling_ae, count in senders.items():
             if count > 1:
                 raise ValueError(f"{count} [[senders]] have the calling_ae {calling_ae!r}: keep one")
+        subscribers = Counter(subscriber.ae_title for subscriber in self.subscribers)
+        for ae_title, count in subscribers.items():
+            if count > 1:
+                raise ValueError(f"{count} [[subscribers]] have the ae_title {ae_title!r}: keep one")
         ports = {"[dicom] port": self.dicom.port, "[web] port": self.web.port}
         if self.worklist.enabled:
             ports["[worklist] mllp_port"] = self.worklist.mllp_port
@@ -246,10 +253,11 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     for key in ("file", "tls_ca_file", "tls_certificate_file", "tls_key_file"):
         settle(tree.get("audit"), key)
     settle(tree.get("notices"), "tls_ca_file")
-    destinations = tree.get("destinations")
-    for destination in destinations if isinstance(destinations, list) else ():
-        for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):
-            settle(destination, key)
+    for name in ("destinations", "subscribers"):
+        peers = tree.get(name)
+        for peer in peers if isinstance(peers, list) else ():
+            for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):
+                settle(peer, key)
     analysis = tree.get("analysis")
     if isinstance(analysis, dict) and isinstance(analysis.get("bundle"), str) and "/" in analysis["bundle"]:
         settle(analysis, "bundle")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 PREFIX = "FIRSTREAD_"
+_LISTS = ("destinations", "senders", "subscribers", "overrides")
 
 
 def merge_environment(
@@ -65,7 +66,9 @@ def _put(tree: dict[str, Any], parts: list[str], value: Any) -> str:
                 return f"{parts[depth - 1]} has no {part!r} (there is: {known})"
             table = chosen
         elif isinstance(table, dict):
-            table = table.setdefault(_same(table, part), [] if part in ("destinations", "senders", "overrides") else {})
+            table = table.setdefault(
+                _same(table, part), [] if part in ("destinations", "senders", "subscribers", "overrides") else {}
+            )
         else:
             return f"{parts[depth - 1]} is a value, not a section"
     if not isinstance(table, dict):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
+from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings, SubscriberSettings
 from firstread.agent.spool import INCOMING
 from firstread.agent.tls import TlsFiles, client_context
 from firstread.integration.hl7.acknowledge import AckKind
@@ -33,6 +33,28 @@ def dicom_peer(settings: Settings, destination: DicomDestination) -> DicomPeer:
         acse_timeout_s=destination.acse_timeout_s,
         dimse_timeout_s=destination.dimse_timeout_s,
         tls=tls_context(destination),
+    )
+
+
+def subscriber_peer(settings: Settings, subscriber: SubscriberSettings) -> DicomPeer:
+    """A workstation as event reports find it. Raises TlsFilesError."""
+    from firstread.integration.dicom.requestor import DicomPeer
+
+    tls = None
+    if subscriber.tls:
+        tls = client_context(
+            f"[[subscribers]] {subscriber.ae_title}",
+            subscriber.tls_ca_file,
+            subscriber.tls_certificate_file,
+            subscriber.tls_key_file,
+        )
+    return DicomPeer(
+        name=subscriber.ae_title,
+        host=subscriber.host,
+        port=subscriber.port,
+        ae_title=subscriber.ae_title,
+        calling_ae_title=settings.dicom.ae_title,
+        tls=tls,
     )
 
 
@@ -124,6 +146,9 @@ def certificates(settings: Settings) -> dict[str, Path]:
     for destination in settings.destinations:
         if destination.tls and destination.tls_certificate_file is not None:
             ours[f"[[destinations]] {destination.name}"] = destination.tls_certificate_file
+    for subscriber in settings.subscribers:
+        if subscriber.tls and subscriber.tls_certificate_file is not None:
+            ours[f"[[subscribers]] {subscriber.ae_title}"] = subscriber.tls_certificate_file
     if settings.audit.host is not None and settings.audit.tls_certificate_file is not None:
         ours["[audit]"] = settings.audit.tls_certificate_file
     return ours

@@ -118,18 +118,22 @@ def _receive(settings: Settings, store: Store, stop: threading.Event, listening:
     from firstread.agent.config_wire import receive_settings, served_tls
     from firstread.agent.intake import Intake
     from firstread.agent.tls import ServerTls
+    from firstread.agent.work_items import WorkItems
     from firstread.integration.dicom.receive import Receiver
+    from firstread.integration.dicom.ups_scp import SERVED, UpsScp
 
     intake = Intake(settings, store, site_uid(store))
     dicom = settings.dicom
     served = served_tls(settings)
     tls = ServerTls(served["dicom"]) if "dicom" in served else None
+    ups = UpsScp(WorkItems(settings, store), frozenset(one.ae_title for one in settings.subscribers))
     receiver = Receiver(
         receive_settings(settings, tls.context if tls else None),
         intake.take,
         intake.note_refusal,
         intake.note_association,
         listening_socket=listening,
+        handlers=dict.fromkeys(SERVED, ups),
     )
     receiver.start()
     beat = _Beat("receive", settings, store)
@@ -201,6 +205,7 @@ def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
     warm()
     summing_up = SummingUp(settings, store, ResultObjects(settings, store, site_uid(store)))
     care = Care(settings, store)
+    care.make_missing_items()
     schedule = Schedule(
         "studies",
         {
@@ -222,12 +227,15 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     from firstread.agent.audit import AuditSender
     from firstread.agent.deliver import Deliverer
     from firstread.agent.notices import Notifier
+    from firstread.agent.ups_reporter import UpsReporter
 
     beat = _Beat("deliver", settings, store)
     deliverer = Deliverer(settings, store, beat.owner)
     beat.status = lambda: {"destinations": [one.name for one in settings.all_destinations]}
     beat()
     deliverer.start(stop)
+    reporter = UpsReporter(settings, store)
+    reporter.start(stop)
     auditing = None
     if settings.audit.wanted:
         auditing = threading.Thread(target=AuditSender(settings, store).run, args=(stop,), name="audit", daemon=True)
@@ -239,6 +247,7 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     schedule.stop()
     deliverer.wake()
     deliverer.join(GRACE_S)
+    reporter.join(GRACE_S)
     if auditing is not None:
         auditing.join(GRACE_S)
 

@@ -39,7 +39,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers itself what may not pass, hands on the rest with strict headers."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -48,6 +48,9 @@ class Guard:
         session = found or self._sessions.begin(now)
         scope.setdefault("state", {})["session"] = session
         refusal = self._refusal(scope, headers, session)
+        if scope["type"] == "websocket":
+            await (refusal or self._app)(scope, receive, send)
+            return
         page = headers.get("sec-fetch-dest", "document") == "document"
         renewed = found is not None and page and session.expires < now + LIFETIME_S - 60
         fresh = Session(session.id, session.user, now + LIFETIME_S) if renewed or (found is None and page) else None
@@ -81,9 +84,11 @@ class Guard:
                 "This page answers to 127.0.0.1 and localhost alone. For other names, set a login in [web].\n",
                 421,
             )
-        if scope["method"] not in ("GET", "HEAD") and not _same_origin(headers):
+        # A browser opens a WebSocket to any site and sends its cookies along: it is no look but an act.
+        method = scope.get("method", "GET")
+        if (method not in ("GET", "HEAD") or scope["type"] == "websocket") and not _same_origin(headers):
             return PlainTextResponse("This form came from another site: open the page itself.\n", 403)
-        needed = role_needed(scope["method"], path)
+        needed = role_needed(method, path)
         if not self._web.needs_login or needed is Role.ANYONE:
             return None
         if session.user and self._web.knows(session.user):
@@ -91,7 +96,8 @@ class Guard:
             if role >= needed:
                 return None
             return PlainTextResponse("Your login may look, not change: ask an administrator.\n", 403)
-        if scope["method"] == "GET" and headers.get("sec-fetch-dest", "document") == "document":
+        document = headers.get("sec-fetch-dest", "document") == "document" and "sec-websocket-key" not in headers
+        if method == "GET" and document and not path.startswith("/dicom-web/"):
             asked = Request(scope).url
             return RedirectResponse(f"/login?next={quote(asked.path)}", 303)
         return PlainTextResponse("Log in first.\n", 401)

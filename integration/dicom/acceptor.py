@@ -7,6 +7,7 @@ import re
 import socket
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -45,10 +46,15 @@ _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D,
 _LAST_WORDS_S = 2.0
 
 
+Handler = Callable[["AcceptedAssociation", Any, int], None]
+"""Serves one request of a SOP class: association, pynetdicom's primitive, presentation context id."""
+
+
 class Owner(Protocol):
     """What an association asks of its receiver; called from the association's threads."""
 
     settings: ReceiveSettings
+    handlers: Mapping[str, Handler]
     stopping: bool
 
     def admit(self, association: AcceptedAssociation) -> Rejection | None: ...
@@ -77,7 +83,9 @@ class _Negotiation(ACSE):  # type: ignore[misc]
             self.send_reject(rejection.result, rejection.source, rejection.reason)
             association.kill()
             return
-        self.acceptor.supported_contexts = supported_contexts(request.presentation_context_definition_list)
+        self.acceptor.supported_contexts = supported_contexts(
+            request.presentation_context_definition_list, association.owner.handlers
+        )
         super()._negotiate_as_acceptor()
 
 
@@ -227,7 +235,12 @@ class AcceptedAssociation(EventDrivenAssociation):
             self._serve_store(message)
 
     def _serve_other(self, message: Any, context_id: int) -> None:
-        """C-ECHO; what is no service of ours ends the association, because nobody waits for ever then."""
+        """C-ECHO and what has a handler; what is none of ours ends the association: nobody waits for ever then."""
+        context = self._accepted_cx.get(context_id)
+        handler = self.owner.handlers.get(str(context.abstract_syntax)) if context is not None else None
+        if handler is not None and message.is_valid_request:
+            handler(self, message, context_id)
+            return
         if not message.is_valid_request or not isinstance(message, C_ECHO):
             self.dul.ended_by = f"{message.msg_type} is no service of this node"
             self.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 
 from pydicom._uid_dict import UID_dictionary
@@ -75,15 +76,16 @@ def is_storage_class(abstract_syntax: str) -> bool:
 _STORAGE_UIDS = frozenset(str(uid) for uid in _STORAGE_CLASSES.values())
 
 
-def supported_contexts(offered: list[PresentationContext]) -> list[PresentationContext]:
+def supported_contexts(offered: list[PresentationContext], services: Collection[str] = ()) -> list[PresentationContext]:
     """What we support of what a peer offers: one context for each abstract syntax that we take.
 
-    Made per association, from the offer: deep copies of all storage classes (pynetdicom's way) cost more than the
-    negotiation, and private classes cannot be listed beforehand.
+    ``services``: SOP classes that are served beside storage and verification. Made per association, from the offer:
+    deep copies of all storage classes (pynetdicom's way) cost more than the negotiation, and private classes cannot be
+    listed beforehand.
     """
     supported = []
     for abstract_syntax in dict.fromkeys(str(context.abstract_syntax) for context in offered):
-        if abstract_syntax == VERIFICATION:
+        if abstract_syntax == VERIFICATION or abstract_syntax in services:
             syntaxes: tuple[str, ...] = NATIVE[:3]
         elif is_storage_class(abstract_syntax):
             syntaxes = TRANSFER_SYNTAXES

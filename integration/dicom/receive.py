@@ -9,12 +9,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from pynetdicom.ae import ApplicationEntity
 
-from firstread.integration.dicom.acceptor import AcceptedAssociation
+from firstread.integration.dicom.acceptor import AcceptedAssociation, Handler
 from firstread.integration.dicom.admission import Rejection, Rules, decide
 from firstread.integration.dicom.received import (
     AssociationEvent,
@@ -75,6 +75,7 @@ class Receiver:
     thread per association. ``on_refused`` and ``on_association`` are told what happened; what they raise is logged.
 
     ``listening_socket``: one that is bound already (inherited by several processes), else it is made at ``start``.
+    ``handlers``: what is served beside storage and verification, by SOP class.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class Receiver:
         on_refused: Callable[[Refusal], None] = lambda _: None,
         on_association: Callable[[AssociationEvent], None] = lambda _: None,
         listening_socket: socket.socket | None = None,
+        handlers: Mapping[str, Handler] | None = None,
     ) -> None:
         self.settings = settings
+        self.handlers = handlers or {}
         self.stopping = False
         self._on_instance = on_instance
         self._on_refused = on_refused

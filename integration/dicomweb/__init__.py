@@ -1,0 +1,1 @@
+"""DICOM over HTTP (PS3.18): what stands on the wire, to plain values and back."""
