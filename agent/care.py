@@ -13,7 +13,19 @@ from firstread.agent.config import Settings
 from firstread.agent.config_wire import certificates
 from firstread.agent.schedule import JUMP_S
 from firstread.agent.silence import silence_words, working_seconds
-from firstread.agent.store import commitments, deliveries, images, messages, overdue, upkeep, watch, worklist
+from firstread.agent.store import (
+    commitments,
+    deliveries,
+    images,
+    messages,
+    overdue,
+    reading_items,
+    upkeep,
+    watch,
+    work_items,
+    work_subscriptions,
+    worklist,
+)
 from firstread.agent.store.engine import Store
 from firstread.agent.tls import SOON_DAYS, VERY_SOON_DAYS, TlsFilesError, days_left
 
@@ -29,6 +41,10 @@ LOG_ALARM = 1 << 30
 """Bytes of write-ahead log that no ordinary reader brings about."""
 LIST_DAYS = 180
 """Longer than any order waits for its film, or a sender repeats a message."""
+
+
+EVENT_DAYS = 7
+"""As long as a delivery is tried: who does not listen for longer asks how things stand."""
 
 
 class Care:
@@ -58,6 +74,16 @@ class Care:
             freed += deliveries.free_leases(connection, dead_prefix=None, actor=ACTOR, now=now)
         log.warning("leases freed", count=freed)
 
+    def make_missing_items(self) -> int:
+        """Work items for what an older release left on the reading list without one; answers how many."""
+        made = 0
+        while True:
+            with self._store.write() as connection:
+                count = reading_items.make_missing(connection, clock.now(), limit=PURGE_AT_ONCE)
+            made += count
+            if count < PURGE_AT_ONCE:
+                return made
+
     def watch(self) -> None:
         """Conditions that somebody must know of become alarms, and are cleared when they are gone."""
         self._watch_disk()
@@ -78,6 +104,8 @@ class Care:
             messages.forget_before(connection, long_ago)
             worklist.forget_ended(connection, long_ago)
             commitments.forget_before(connection, long_ago)
+            work_items.forget_ended(connection, long_ago)
+            work_subscriptions.forget_events(connection, clock.now().at - timedelta(days=EVENT_DAYS))
         removed = 0
         days = self._settings.storage.keep_days
         if days is not None:

@@ -38,6 +38,7 @@ from firstread.agent.config_sections import (
     SiteSettings,
     StorageSettings,
     StudySettings,
+    SubscriberSettings,
     TriageOverride,
     TriageSettings,
     WebSettings,
@@ -67,6 +68,7 @@ __all__ = [
     "SiteSettings",
     "StorageSettings",
     "StudySettings",
+    "SubscriberSettings",
     "TriageOverride",
     "TriageSettings",
     "WebSettings",
@@ -99,6 +101,7 @@ class Settings(Section):
     triage: TriageSettings = TriageSettings()
     site: SiteSettings = SiteSettings()
     senders: tuple[SenderSettings, ...] = ()
+    subscribers: tuple[SubscriberSettings, ...] = ()
     report: ReportSettings = ReportSettings()
     web: WebSettings = WebSettings()
     dicomweb: DicomwebSettings = DicomwebSettings()
@@ -127,6 +130,10 @@ class Settings(Section):
         for ae_title, count in peers.items():
             if count > 1:
                 raise ValueError(f"{count} [[peers]] have the ae_title {ae_title!r}: keep one")
+        subscribers = Counter(subscriber.ae_title for subscriber in self.subscribers)
+        for ae_title, count in subscribers.items():
+            if count > 1:
+                raise ValueError(f"{count} [[subscribers]] have the ae_title {ae_title!r}: keep one")
         ports = {"[dicom] port": self.dicom.port, "[web] port": self.web.port}
         if self.worklist.enabled:
             ports["[worklist] mllp_port"] = self.worklist.mllp_port
@@ -267,7 +274,7 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     for key in ("file", "tls_ca_file", "tls_certificate_file", "tls_key_file"):
         settle(tree.get("audit"), key)
     settle(tree.get("notices"), "tls_ca_file")
-    for name in ("destinations", "peers"):
+    for name in ("destinations", "peers", "subscribers"):
         tables = tree.get(name)
         for table in tables if isinstance(tables, list) else ():
             for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):

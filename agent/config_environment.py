@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 PREFIX = "FIRSTREAD_"
+_LISTS = ("destinations", "senders", "subscribers", "overrides")
 
 
 def merge_environment(
@@ -66,7 +67,8 @@ def _put(tree: dict[str, Any], parts: list[str], value: Any) -> str:
             table = chosen
         elif isinstance(table, dict):
             table = table.setdefault(
-                _same(table, part), [] if part in ("destinations", "senders", "peers", "overrides") else {}
+                _same(table, part),
+                [] if part in ("destinations", "senders", "peers", "subscribers", "overrides") else {},
             )
         else:
             return f"{parts[depth - 1]} is a value, not a section"

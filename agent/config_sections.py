@@ -309,6 +309,26 @@ class SenderSettings(Section):
     )
 
 
+class SubscriberSettings(Section):
+    """A workstation that may subscribe to work items over DICOM; events go to it as N-EVENT-REPORT."""
+
+    ae_title: AETitle = Field(description="AE title of the workstation.")
+    host: Host = Field(description="Its name or address.")
+    port: Port = Field(description="Its port for event reports.")
+    tls: bool = Field(False, description="Encrypt the connection (TLS).")
+    tls_ca_file: Path | None = Field(None, description="Certificates to trust; unset: the system's.")
+    tls_certificate_file: Path | None = Field(None, description="Our certificate, where the workstation asks for one.")
+    tls_key_file: Path | None = Field(None, description="Key of our certificate.")
+
+    @model_validator(mode="after")
+    def _tls(self) -> Self:
+        if not self.tls and (self.tls_ca_file or self.tls_certificate_file or self.tls_key_file):
+            raise ValueError("tls_... files are given but tls is false")
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file go together")
+        return self
+
+
 class ReportSettings(Section):
     """How our objects stand in the study."""
 

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firstread.agent.config import Destination, DicomDestination, Hl7Destination, PeerSettings, Settings
+from firstread.agent.config import (
+    Destination,
+    DicomDestination,
+    Hl7Destination,
+    PeerSettings,
+    Settings,
+    SubscriberSettings,
+)
 from firstread.agent.spool import INCOMING
 from firstread.agent.tls import TlsFiles, client_context
 from firstread.integration.hl7.acknowledge import AckKind
@@ -34,6 +41,28 @@ def dicom_peer(settings: Settings, one: DicomDestination | PeerSettings) -> Dico
         acse_timeout_s=one.acse_timeout_s,
         dimse_timeout_s=one.dimse_timeout_s,
         tls=tls_context(one),
+    )
+
+
+def subscriber_peer(settings: Settings, subscriber: SubscriberSettings) -> DicomPeer:
+    """A workstation as event reports find it. Raises TlsFilesError."""
+    from firstread.integration.dicom.requestor import DicomPeer
+
+    tls = None
+    if subscriber.tls:
+        tls = client_context(
+            f"[[subscribers]] {subscriber.ae_title}",
+            subscriber.tls_ca_file,
+            subscriber.tls_certificate_file,
+            subscriber.tls_key_file,
+        )
+    return DicomPeer(
+        name=subscriber.ae_title,
+        host=subscriber.host,
+        port=subscriber.port,
+        ae_title=subscriber.ae_title,
+        calling_ae_title=settings.dicom.ae_title,
+        tls=tls,
     )
 
 
@@ -130,6 +159,9 @@ def certificates(settings: Settings) -> dict[str, Path]:
     for peer in settings.peers:
         if peer.tls_certificate_file is not None:
             ours[f"[[peers]] {peer.ae_title}"] = peer.tls_certificate_file
+    for subscriber in settings.subscribers:
+        if subscriber.tls and subscriber.tls_certificate_file is not None:
+            ours[f"[[subscribers]] {subscriber.ae_title}"] = subscriber.tls_certificate_file
     if settings.audit.host is not None and settings.audit.tls_certificate_file is not None:
         ours["[audit]"] = settings.audit.tls_certificate_file
     return ours

@@ -6,8 +6,10 @@ from firstread.agent.commitment import CommitmentDesk
 from firstread.agent.config import Settings
 from firstread.agent.querying import query_service
 from firstread.agent.store.engine import Store
+from firstread.agent.work_items import WorkItems
 from firstread.integration.dicom.commitment import CommitmentReport
 from firstread.integration.dicom.services import Caller, CommitmentService, Services
+from firstread.integration.dicom.ups_scp import SERVED, UpsScp
 
 
 def dicom_services(settings: Settings, store: Store, owner: str) -> Services:
@@ -19,7 +21,9 @@ def dicom_services(settings: Settings, store: Store, owner: str) -> Services:
 
         take_report(settings, store, caller, report)
 
+    subscribers = frozenset(one.ae_title for one in settings.subscribers)
     return Services(
+        handlers=dict.fromkeys(SERVED, UpsScp(WorkItems(settings, store), subscribers)),
         commitment=CommitmentService(desk.asked, desk.due, desk.answered, told),
         query=query_service(settings, store),
     )

@@ -18,7 +18,7 @@ from firstread.agent.crashpoints import reached
 from firstread.agent.holdings import holding_of
 from firstread.agent.identify import identify, patient_key, text
 from firstread.agent.spool import fsync_folder, new_place
-from firstread.agent.store import events, holdings, images, studies, watch
+from firstread.agent.store import events, holdings, images, reading_items, studies, watch
 from firstread.agent.store import worklist as list_store
 from firstread.agent.store.codec import identity_from_json
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
@@ -29,7 +29,7 @@ from firstread.integration.dicom.part10 import OWN_HEADER, NotPart10, data_set_o
 from firstread.integration.dicom.received import AssociationEvent, AssociationOutcome, ReceivedInstance, Refusal
 from firstread.integration.dicom.status import SUCCESS, OutOfResources, StoreStatus
 from firstread.models.eligibility import is_image_for_us
-from firstread.models.prediction import StudyIdentity
+from firstread.models.prediction import Priority, StudyIdentity
 
 log = structlog.get_logger()
 
@@ -180,6 +180,7 @@ class Intake:
             known = images.newest_version(connection, received.sop_instance_uid)
             row = studies.find(connection, received.study_instance_uid)
             study_id = None if row is None else int(row.id)
+            ordered = None if row is None or row.ordered_priority is None else Priority(row.ordered_priority)
             if known is not None and known.sha256 == received.sha256 and not self._lies_there(known):
                 images.file_again(connection, known, str(place), ACTOR, now)
                 holdings.enter_received(connection, holding, known.id, ours=ours)
@@ -216,6 +217,11 @@ class Intake:
                 instance_id=key, calling_ae_title=received.calling_ae_title, address=received.peer_address,
                 size_bytes=received.size_bytes, sop_class_uid=received.sop_class_uid,
             )  # fmt: skip
+            if stored.is_image and study_id is not None and row is None:
+                reading_items.study_came(connection, study_id, identity, ordered, now, self.site_uid)
+            elif stored.is_image and study_id is not None and row is not None:
+                before = identity_from_json(row.identity)
+                reading_items.film_came(connection, study_id, identity, ordered, now, before)
             if self.settings.audit.wanted:
                 Audit(self.settings).received(
                     connection, received.calling_ae_title, received.peer_address,

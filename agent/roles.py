@@ -209,6 +209,7 @@ def _studies(settings: Settings, store: Store, stop: threading.Event) -> None:
     warm()
     summing_up = SummingUp(settings, store, ResultObjects(settings, store, site_uid(store)))
     care = Care(settings, store)
+    care.make_missing_items()
     schedule = Schedule(
         "studies",
         {
@@ -232,15 +233,18 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     from firstread.agent.commitment import CommitmentReporter
     from firstread.agent.deliver import Deliverer
     from firstread.agent.notices import Notifier
+    from firstread.agent.ups_reporter import UpsReporter
 
     beat = _Beat("deliver", settings, store)
     deliverer = Deliverer(settings, store, beat.owner)
     beat.status = lambda: {"destinations": [one.name for one in settings.all_destinations]}
     beat()
     deliverer.start(stop)
-    reporter = CommitmentReporter(settings, store, beat.owner)
-    reporting = threading.Thread(target=reporter.run, args=(stop,), name="commitment", daemon=True)
+    committing = CommitmentReporter(settings, store, beat.owner)
+    reporting = threading.Thread(target=committing.run, args=(stop,), name="commitment", daemon=True)
     reporting.start()
+    reporter = UpsReporter(settings, store)
+    reporter.start(stop)
     auditing = None
     if settings.audit.wanted:
         auditing = threading.Thread(target=AuditSender(settings, store).run, args=(stop,), name="audit", daemon=True)
@@ -253,6 +257,7 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     deliverer.wake()
     deliverer.join(GRACE_S)
     reporting.join(GRACE_S)
+    reporter.join(GRACE_S)
     if auditing is not None:
         auditing.join(GRACE_S)
 

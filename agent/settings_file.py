@@ -18,7 +18,15 @@ from firstread.agent.config import (
     Settings,
     TriageSettings,
 )
-from firstread.agent.config_sections import FindingRule, SenderSettings, TriageOverride, WebSettings, WebUser, plain
+from firstread.agent.config_sections import (
+    FindingRule,
+    SenderSettings,
+    SubscriberSettings,
+    TriageOverride,
+    WebSettings,
+    WebUser,
+    plain,
+)
 from firstread.agent.config_sentences import models_in
 from firstread.models.prediction import Priority
 
@@ -156,6 +164,12 @@ def render_template() -> str:
         SenderSettings,
         {"calling_ae": "CT_GATEWAY", "assigning_authority": "HOSPITAL"},
     )
+    lines += _example(
+        "A workstation that subscribes to work items over DICOM.",
+        "subscribers",
+        SubscriberSettings,
+        {"ae_title": "READING_1", "host": "reading-1.example.org", "port": 11113},
+    )
     pacs = {"name": "PACS", "type": "dicom", "host": "pacs.example.org", "port": 104, "ae_title": "PACS"}
     lines += _example(
         "A PACS that gets report and heat map into the same study.", "destinations", DicomDestination, pacs
@@ -246,6 +260,7 @@ def render_reference() -> str:
     lines += ["", "## [[triage.overrides]]", "", _first_line(TriageOverride), "", *_rows(TriageOverride)]
     lines += ["## [[web.users]]", "", _first_line(WebUser), "", *_rows(WebUser)]
     lines += ["## [[senders]]", "", _first_line(SenderSettings), "", *_rows(SenderSettings)]
+    lines += ["## [[subscribers]]", "", _first_line(SubscriberSettings), "", *_rows(SubscriberSettings)]
     for kind in (DicomDestination, Hl7Destination):
         tag = get_args(kind.model_fields["type"].annotation)[0]
         lines += [f'## [[destinations]] of type "{tag}"', "", _first_line(kind), "", *_rows(kind)]

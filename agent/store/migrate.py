@@ -19,6 +19,7 @@ from firstread.agent.store.site import give_identity
 from firstread.agent.store.site import site_uid as site_uid
 from firstread.agent.store.tables import metadata
 from firstread.agent.store.upkeep import let_it_shrink
+from firstread.agent.store.work_tables import work_item as work_item  # its tables stand in the same metadata
 
 _FOLDER = Path(__file__).parent / "migrations"
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
-from firstread.agent.store import events, holdings, studies
+from firstread.agent.store import events, holdings, reading_items, studies
 from firstread.agent.store.codec import assessment_to_json, identity_to_json
 from firstread.agent.store.engine import moment_values, rows_of
 from firstread.agent.store.holdings import Holding
@@ -93,6 +93,7 @@ def commit(
                 created_at=now.at,
                 **moment_values("due", now),
             )
+    reading_items.result_came(connection, ready.id, ready.identity, assessment, now)
     return True
 
 

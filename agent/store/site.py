@@ -19,7 +19,12 @@ def give_identity(connection: Connection) -> None:
 def site_uid(store: Store) -> str:
     """The UID of this installation: every UID that it gives out is derived from it."""
     with store.read() as connection:
-        value = _uid(connection)
+        return site_uid_in(connection)
+
+
+def site_uid_in(connection: Connection) -> str:
+    """The same within a transaction."""
+    value = _uid(connection)
     if value is None:
         raise StoreError("the database has no identity: run `firstread db upgrade`")
     return value

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, exists, func, insert, not_, or_, select
 from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
-from firstread.agent.store import events
+from firstread.agent.store import events, reading_items
 from firstread.agent.store.codec import assessment_from_json, identity_from_json, identity_to_json, prediction_from_json
 from firstread.agent.store.engine import count_by_study, has_passed, moment_values
 from firstread.agent.store.tables import ImageState, StudyState, entry, instance, result, study
@@ -143,6 +143,7 @@ def reopen(
     ).rowcount
     if changed:
         events.record(connection, now, "reopened", actor, study_id=study_id, cause=cause)
+        reading_items.study_reopened(connection, study_id, now)
     return bool(changed)
 
 
@@ -175,6 +176,7 @@ def set_ordered_priority(
             .values(ordered_priority=int(priority), changes=study.c.changes + 1)
         )
         events.record(connection, now, "ordered priority", "worklist", study_id=row.id, priority=priority.name)
+        reading_items.priority_ordered(connection, row.id, priority, now)
     return len(rows)
 
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from firstread.agent.clock import Moment
-from firstread.agent.store import events
+from firstread.agent.store import events, reading_items
 from firstread.agent.store.codec import identity_from_json, identity_to_json
 from firstread.agent.store.engine import StoreBusy
 from firstread.agent.store.tables import EntryState, entry, event, study
@@ -103,6 +103,7 @@ def ensure_entry(
         events.record(
             connection, now, "list reopened", BY_FILM, study_id=study_id, entry_id=row.id, was=row.state, why=why
         )
+        reading_items.read_again(connection, study_id, now)
     if values:
         _change(connection, row, values, now)
     return int(row.id)
@@ -137,6 +138,7 @@ def apply_order(
         if row.state == EntryState.CANCELLED:
             values |= _open_values()
             words.append("ordered again after it was cancelled")
+            reading_items.read_again(connection, _study(connection, row.study_instance_uid)[1], now)
         if values:
             _change(connection, row, values, now)
             events.record(
@@ -237,6 +239,7 @@ def restore_entry(connection: Connection, entry_id: int, now: Moment, actor: str
         connection, now, "list restored", actor, study_id=_study(connection, row.study_instance_uid)[1],
         entry_id=entry_id, was=row.state, was_ended_by=row.ended_by,
     )  # fmt: skip
+    reading_items.read_again(connection, _study(connection, row.study_instance_uid)[1], now)
     return True
 
 
@@ -337,6 +340,7 @@ def _end(
     said = f"{actor}: {words}" if words else actor
     _change(connection, row, {"state": end, "ended_at": now.at, "ended_by": said}, now)
     events.record(connection, now, f"list {end}", actor, study_id=study_id, entry_id=row.id, words=words)
+    reading_items.entry_ended(connection, study_id, end, words, now)
 
 
 def _open_values() -> dict[str, Any]:

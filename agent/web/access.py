@@ -62,6 +62,20 @@ ACCESS: Mapping[tuple[str, str], Role] = MappingProxyType(
         ("POST", "/dicom-web/studies"): Role.ADMIN,
         ("POST", "/dicom-web/studies/{study}"): Role.ADMIN,
         **dict.fromkeys((("GET", place) for place in dicomweb_reads()), Role.READER),
+        ("GET", "/dicom-web/workitems"): Role.READER,
+        ("GET", "/dicom-web/workitems/{uid}"): Role.READER,
+        ("GET", "/dicom-web/ws/subscribers/{ae}"): Role.READER,
+        ("POST", "/dicom-web/workitems"): Role.ADMIN,
+        ("POST", "/dicom-web/workitems/{uid}"): Role.ADMIN,
+        ("PUT", "/dicom-web/workitems/{uid}/state"): Role.ADMIN,
+        ("POST", "/dicom-web/workitems/{uid}/cancelrequest"): Role.ADMIN,
+        ("POST", "/dicom-web/workitems/{uid}/subscribers/{ae}"): Role.ADMIN,
+        ("DELETE", "/dicom-web/workitems/{uid}/subscribers/{ae}"): Role.ADMIN,
+        ("POST", "/dicom-web/workitems/{uid}/subscribers/{ae}/suspend"): Role.ADMIN,
+        ("GET", "/dicom-web/workitems/{path}"): Role.READER,
+        ("POST", "/dicom-web/workitems/{path}"): Role.ADMIN,
+        ("PUT", "/dicom-web/workitems/{path}"): Role.ADMIN,
+        ("DELETE", "/dicom-web/workitems/{path}"): Role.ADMIN,
     }
 )
 """Method and address of everything that is answered (HEAD as GET), with the role that it takes where a login is set."""

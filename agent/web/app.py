@@ -29,6 +29,9 @@ from firstread.agent.web.live import Feed
 from firstread.agent.web.pages import Pages
 from firstread.agent.web.routes import routes
 from firstread.agent.web.sessions import Sessions, session_key
+from firstread.agent.web.ups import UpsRoutes
+from firstread.agent.web.ups_events import NotificationConnections
+from firstread.agent.work_items import WorkItems
 
 log = structlog.get_logger()
 
@@ -47,26 +50,28 @@ def create_app(settings: Settings, store: Store) -> Starlette:
     pages = Pages(settings.site.name, wait_limits(settings))
     feed = Feed(board, pages.live_message)
     desk = Desk(settings, store, sessions, board, pages, feed)
+    connections = NotificationConnections(WorkItems(settings, store), store, settings.web)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        looking = asyncio.create_task(feed.run())
+        looking = [asyncio.create_task(feed.run()), asyncio.create_task(connections.run())]
         try:
             yield
         finally:
-            looking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await looking
+            for task in looking:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             dicomweb.close()
 
     dicomweb, services = dicomweb_routes(settings, store, site_uid(store))
     app = Starlette(
-        routes=[*routes(desk), *services],
+        routes=[*routes(desk), *UpsRoutes(desk, connections).routes(), *services],
         middleware=[Middleware(Guard, web=settings.web, dicomweb=settings.dicomweb, sessions=sessions)],
         exception_handlers={HTTPException: _plain_error, StoreError: _store_error, Exception: _unexpected},
         lifespan=lifespan,
     )
-    app.state.feed = feed
+    app.state.feed, app.state.connections = feed, connections
     return app
 
 
@@ -92,6 +97,8 @@ def serve(
         timeout_keep_alive=30,
         timeout_graceful_shutdown=STOP_GRACE_S,
         h11_max_incomplete_event_size=65536,
+        ws="websockets-sansio",
+        ws_max_size=4096,  # subscribers listen, they have nothing to say
     )
     config.tls = tls
     server = _Server(config)
@@ -120,6 +127,7 @@ async def _serve(server: uvicorn.Server, app: Starlette, bound: socket.socket, s
     async def watch() -> None:
         while not stop.is_set():
             await asyncio.sleep(STOP_LOOK_S)
+        app.state.connections.close()
         await app.state.feed.close()
         server.should_exit = True
 

@@ -44,7 +44,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers itself what may not pass, hands on the rest with strict headers."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -55,6 +55,9 @@ class Guard:
         refusal = self._refusal(scope, headers, session)
         if is_dicomweb(scope["path"]) and not isinstance(refusal, _Final):
             refusal = await self._refusal_of_peer(scope, headers, refusal)
+        if scope["type"] == "websocket":
+            await (refusal or self._app)(scope, receive, send)
+            return
         page = headers.get("sec-fetch-dest", "document") == "document"
         renewed = found is not None and page and session.expires < now + LIFETIME_S - 60
         fresh = Session(session.id, session.user, now + LIFETIME_S) if renewed or (found is None and page) else None
@@ -77,7 +80,11 @@ class Guard:
         who is logged in, and a peer with the right token or certificate."""
         if not self._dicomweb.enabled:
             return PlainTextResponse("DICOMweb is not served here ([dicomweb] enabled = false).\n", 404)
-        if self._dicomweb.trust_client_certificates and self._web.tls_client_ca_file and scope["scheme"] == "https":
+        if (
+            self._dicomweb.trust_client_certificates
+            and self._web.tls_client_ca_file
+            and scope["scheme"] in ("https", "wss")
+        ):
             return None  # no connection comes about without a certificate of that authority
         authorization = headers.get("authorization", "")
         if authorization and (self._dicomweb.token is not None or self._dicomweb.oidc_issuer is not None):
@@ -105,9 +112,11 @@ class Guard:
                 "This page answers to 127.0.0.1 and localhost alone. For other names, set a login in [web].\n",
                 421,
             )
-        if scope["method"] not in ("GET", "HEAD") and not _same_origin(headers):
+        # A browser opens a WebSocket to any site and sends its cookies along: it is no look but an act.
+        method = scope.get("method", "GET")
+        if (method not in ("GET", "HEAD") or scope["type"] == "websocket") and not _same_origin(headers):
             return _Final("This form came from another site: open the page itself.\n", 403)
-        needed = role_needed(scope["method"], path)
+        needed = role_needed(method, path)
         if not self._web.needs_login or needed is Role.ANYONE:
             return None
         if session.user and self._web.knows(session.user):
@@ -115,7 +124,8 @@ class Guard:
             if role >= needed:
                 return None
             return PlainTextResponse("Your login may look, not change: ask an administrator.\n", 403)
-        if scope["method"] == "GET" and headers.get("sec-fetch-dest", "document") == "document":
+        document = headers.get("sec-fetch-dest", "document") == "document" and "sec-websocket-key" not in headers
+        if method == "GET" and document and not path.startswith("/dicom-web/"):
             asked = Request(scope).url
             return RedirectResponse(f"/login?next={quote(asked.path)}", 303)
         return PlainTextResponse("Log in first.\n", 401)

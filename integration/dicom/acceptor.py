@@ -125,7 +125,9 @@ class AcceptedAssociation(EventDrivenAssociation):
     @property
     def offered(self) -> tuple[str, ...]:
         """SOP classes that are served here beside storage and verification."""
-        offered = [STORAGE_COMMITMENT] if self._commitment is not None else []
+        offered = list(self.owner.services.handlers)
+        if self._commitment is not None:
+            offered.append(STORAGE_COMMITMENT)
         service = self.owner.services.query
         if service is not None and service.serves(self.calling_ae_title):
             offered += [STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET]
@@ -257,6 +259,11 @@ class AcceptedAssociation(EventDrivenAssociation):
 
     def _serve_other(self, message: Any, context_id: int) -> None:
         """C-ECHO and the services; what is none of ours ends the association, because nobody waits for ever then."""
+        context = self._accepted_cx.get(context_id)
+        handler = self.owner.services.handlers.get(str(context.abstract_syntax)) if context is not None else None
+        if handler is not None and message.is_valid_request:
+            handler(self, message, context_id)
+            return
         if self._commitment is not None and context_id in self._accepted_cx:
             if isinstance(message, N_ACTION) and message.is_valid_request:
                 self._commitment.serve_action(self.caller, message, context_id)

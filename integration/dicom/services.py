@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from firstread.integration.dicom.acceptor import AcceptedAssociation
     from firstread.integration.dicom.commitment import CommitmentReport, CommitmentRequest
     from firstread.integration.dicom.query import QueryService
 
@@ -52,9 +53,14 @@ class CommitmentService:
     told: Callable[[Caller, CommitmentReport], None]
 
 
+Handler = Callable[["AcceptedAssociation", Any, int], None]
+"""Serves one request of a SOP class: association, pynetdicom's primitive, presentation context id."""
+
+
 @dataclass(frozen=True)
 class Services:
-    """The services of one receiver."""
+    """The services of one receiver. ``handlers``: others, by SOP class, each on its own."""
 
     commitment: CommitmentService | None = None
     query: QueryService | None = None
+    handlers: Mapping[str, Handler] = field(default_factory=dict)

@@ -191,7 +191,9 @@ def test_every_arrow_leaves_its_event(bench, at):
         studies.reopen(connection, one.id, "replayed", "replay", moment(21))
         images.analyse_again(connection, one.id, actor="replay", now=moment(21))
         kinds = [event.kind for event in events.of_study(connection, one.id)]
-    assert kinds == ["received", "claimed", "image analysed", "analysed", "reopened", "analysed again"]
+    assert kinds == [
+        "received", "work item made", "claimed", "image analysed", "analysed", "reopened", "analysed again",
+    ]  # fmt: skip
 
 
 def test_an_ordered_priority_is_kept_and_never_lowered(bench, at):

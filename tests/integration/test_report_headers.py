@@ -16,8 +16,8 @@ from pydicom.tag import Tag
 
 from firstread.integration.dicom.report.header import tag_of
 from firstread.integration.dicom.report.source import READ, read_source
-from firstread.integration.dicom.report.values import MAXIMUM_LENGTH, mend
 from firstread.integration.dicom.tid1500 import walk
+from firstread.integration.dicom.values import MAXIMUM_LENGTH, mend
 from tests.integration.report_cases import (
     dciodvfy,
     film,

@@ -18,7 +18,7 @@ from firstread.integration.dicom.report.instance import (
     private_scheme_item,
 )
 from firstread.integration.dicom.report.source import Request, Source, empty_source, read_sources
-from firstread.integration.dicom.report.values import is_uid
+from firstread.integration.dicom.values import is_uid
 from firstread.models.findings import LABELS, Code
 from firstread.models.prediction import Assessment, Box, FindingResult, ImageOutcome
 

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 
-from firstread.integration.dicom.report.values import mend, number_in
+from firstread.integration.dicom.values import mend, number_in
 
 _MOST_BYTES = 64 * 1024
 """Of one value; the longest text that any VR here allows is 10,240 characters."""

@@ -25,7 +25,7 @@ from firstread.integration.dicom.report.instance import (
     part10,
 )
 from firstread.integration.dicom.report.source import Source, code_item, read_source
-from firstread.integration.dicom.report.values import is_uid
+from firstread.integration.dicom.values import is_uid
 from firstread.models.findings import FINDING_BY_LABEL, Code
 from firstread.models.prediction import Assessment, Box, FindingResult
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from firstread.integration.dicom.report.header import Header, read_header
-from firstread.integration.dicom.report.values import is_uid, number_in
+from firstread.integration.dicom.values import is_uid, number_in
 from firstread.models.findings import Code
 
 # Patient (PS3.3 C.7.1.1), General Study (C.7.2.1) and Patient Study (C.7.2.2), Type 2: present though empty.
