@@ -21,6 +21,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import psutil
+
 from tests.faults import oracle
 from tests.faults.plan import Fault, Round, draw
 from tests.faults.rig import DISK_MB, Recovery, Rig
@@ -235,6 +237,20 @@ class Campaign:
     def _fsync_fails(self, fault: Fault) -> None:
         self._hooked(fault, fsync=fault.detail["error"], role=fault.detail["role"])
 
+    def _crash_before_fsync(self, fault: Fault) -> None:
+        """The role dies with a file written and not synced, its first one from now on."""
+        role = self._rig.signal_role(fault.detail["role"], 0)
+        if role is None:
+            self._unmet.append(str(fault))
+            return
+        self._rig.set_faults(fsync="kill", role=fault.detail["role"])
+        met = self._until(lambda: not role.is_running() or role.status() == psutil.STATUS_ZOMBIE)
+        self._rig.set_faults()
+        if met:
+            self._killed(fault)
+        else:
+            self._unmet.append(str(fault))
+
     def _clock_jumps(self, fault: Fault) -> None:
         self._hooked(fault, clock_s=fault.detail["seconds_off"])
 
@@ -268,6 +284,7 @@ _FAULTS: dict[str, Callable[[Campaign, Fault], None]] = {
     "disk full": Campaign._disk_full,
     "read-only": Campaign._read_only,
     "fsync fails": Campaign._fsync_fails,
+    "crash before fsync": Campaign._crash_before_fsync,
     "database fails": Campaign._database_fails,
     "database locked": Campaign._database_locked,
     "clock jumps": Campaign._clock_jumps,

@@ -88,13 +88,14 @@ _KINDS = {
     "disk full": 2,
     "read-only": 1,
     "fsync fails": 2,
+    "crash before fsync": 2,
     "database fails": 2,
     "database locked": 2,
     "clock jumps": 1,
 }
 """Kinds and how often each is drawn."""
 
-_ALONE = ("kill all", "kill supervisor", "disk full", "read-only", "fsync fails", "clock jumps")
+_ALONE = ("kill all", "kill supervisor", "disk full", "read-only", "fsync fails", "crash before fsync", "clock jumps")
 """At most one of these in a round: two would hide each other."""
 
 
@@ -110,6 +111,8 @@ def _detail(kind: str, random: Random) -> dict[str, Any]:
         return {"ways": random.choices(Pacs.WAYS, k=random.randint(1, 3))}
     if kind == "ris misbehaves":
         return {"ways": random.choices(Ris.WAYS, k=random.randint(1, 3))}
+    if kind == "crash before fsync":
+        return {"role": random.choice(("receive", "receive", "studies"))}
     if kind == "fsync fails":
         return {
             "error": random.choice(("EIO", "ENOSPC")),

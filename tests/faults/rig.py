@@ -226,7 +226,8 @@ class Recovery(threading.Thread):
         began = time.monotonic()
         while time.monotonic() - began < self._limit_s:
             if self._rig.receives:
-                self.seconds = time.monotonic() - began
+                took = time.monotonic() - began
+                self.seconds = took if took <= self._limit_s else None  # the last question may end after the limit
                 return
             time.sleep(0.1)
 
