@@ -26,7 +26,7 @@ import psutil
 from tests.faults import oracle
 from tests.faults.plan import Fault, Round, draw
 from tests.faults.rig import DISK_MB, Recovery, Rig
-from tests.faults.senders import Films, Scanner, Sent
+from tests.faults.senders import DcmtkScanner, Films, Scanner, Sent
 from tests.models.tiny import make_tiny_bundle
 from tests.system.agent import psutil_gone
 
@@ -55,6 +55,7 @@ class Campaign:
         self._unmet: list[str] = []
         self._lock = threading.Lock()
         self._crash = threading.Lock()
+        self._archive = threading.Lock()
 
     def warm_up(self) -> None:
         """One study goes through before anything is broken: what is measured is coming back, not the first start."""
@@ -115,7 +116,10 @@ class Campaign:
             first = [films.film(study) for _ in range(one.films)]
             if one.deadly:
                 first.append(films.film(study, deadly=one.deadly))
-            scanners.append(Scanner(port, first, after_s=one.after_s, dies_in=one.dies_in))
+            if one.dies_in is None and len(scanners) == 0:
+                scanners.append(DcmtkScanner(port, first, after_s=one.after_s))
+            else:
+                scanners.append(Scanner(port, first, after_s=one.after_s, dies_in=one.dies_in))
             if one.twice:
                 scanners.append(Scanner(port, first, after_s=one.after_s))
             sent += first
@@ -209,9 +213,12 @@ class Campaign:
         self._until(lambda: not self._rig.ris.script)
 
     def _pacs_down(self, fault: Fault) -> None:
-        self._rig.pacs.down()
-        time.sleep(fault.detail["seconds"])
-        self._rig.pacs.up()
+        with self._archive:  # two processes cannot listen there
+            self._rig.pacs.down()
+            self._rig.archive.stop()
+            time.sleep(fault.detail["seconds"])
+            self._rig.pacs.up()
+            self._rig.archive.start()
 
     def _ris_down(self, fault: Fault) -> None:
         self._rig.ris.down()
@@ -339,6 +346,12 @@ def _log(seed: int, played: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _one_round_a_line(log: dict[str, Any]) -> str:
+    rounds = ",\n".join(json.dumps(one) for one in log["rounds"])
+    head = json.dumps({key: value for key, value in log.items() if key != "rounds"}, indent=1)
+    return f'{head[:-2]},\n "rounds": [\n{rounds}\n]}}\n'
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -354,7 +367,7 @@ def main() -> int:
 
     def keep(log: dict[str, Any]) -> None:
         if asked.json is not None:
-            asked.json.write_text(json.dumps(log, indent=1) + "\n")
+            asked.json.write_text(_one_round_a_line(log))
 
     log = run(
         folder, rounds, asked.seed, patience=asked.patience, say=lambda words: print(words, flush=True), keep=keep

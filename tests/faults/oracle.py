@@ -162,17 +162,19 @@ def _of_list(database: sqlite3.Connection, study: str, highest: int) -> Iterable
 
 def _of_outbox(rig: Rig, database: sqlite3.Connection) -> Iterable[str]:
     """What is called delivered is held by the receiver, which said so; nothing waits, nothing was given up."""
-    held = {one.identity: one for one in (*rig.pacs.held, *rig.ris.held)}
+    held = {one.identity for one in (*rig.pacs.held, *rig.ris.held)}
+    archived = {path.name.split(".", 1)[1] for path in rig.archive.folder.iterdir()}  # storescp's names: SRe.UID
     rows = database.execute(
         "select d.id, d.state, d.destination, d.detail, a.identity, a.sha256 from delivery d "
-        "join artifact a on a.id = d.artifact_id where d.destination in ('pacs', 'ris')"
+        "join artifact a on a.id = d.artifact_id where d.destination in ('pacs', 'ris', 'archive')"
     ).fetchall()
     trail = {
         (row["delivery_id"], row["kind"])
         for row in database.execute("select delivery_id, kind from event where delivery_id is not null")
     }
     for row in rows:
-        if row["state"] == "delivered" and row["identity"] not in held:
+        at_hand = archived if row["destination"] == "archive" else held
+        if row["state"] == "delivered" and row["identity"] not in at_hand:
             yield f"FALSE: {row['identity']} is called delivered to {row['destination']}, which does not hold it"
         if row["state"] in ENDS and (row["id"], f"delivery {row['state']}") not in trail:
             yield f"the trail does not tell that {row['identity']} for {row['destination']} was {row['state']}"

@@ -143,7 +143,7 @@ def test_the_oracle_sees_a_trail_with_a_gap(played: tuple[Rig, list[Sent]], kind
     assert f"{word}" in seen(played) and "the trail does not tell" in seen(played)
     with closing(sqlite3.connect(path)) as database, database:
         marks = ",".join("?" * len(gone[0]))
-        database.executemany(f"insert into event values ({marks})", gone)  # noqa: S608
+        database.executemany(f"insert into event values ({marks})", gone)
     assert seen(played) == ""
 
 
