@@ -175,12 +175,12 @@ def test_verify_leaves_young_files_alone_only_while_an_agent_runs(ward: Ward) ->
     young.parent.mkdir(exist_ok=True)
     young.write_bytes(b"a film whose row may be on its way")
     config, run = write_config(ward), CliRunner().invoke
-    lock = take_spool(ward.settings.spool)
+    lock, _ = take_spool(ward.settings.spool)
     assert run(app, ["verify", "-c", config]).exit_code == 0
     os.close(lock)
     answer = run(app, ["verify", "-c", config])
     assert answer.exit_code == 1 and "films/ab/young.dcm" in answer.output
-    os.close(take_spool(ward.settings.spool))
+    os.close(take_spool(ward.settings.spool)[0])
 
 
 def write_config(ward: Ward) -> str:
