@@ -1,4 +1,4 @@
-"""The fault campaign: ``python -m tests.faults.campaign --rounds N --seed S [--only K] [--json FILE]``.
+"""The fault campaign: ``python -m tests.faults.campaign --rounds N --seed S [--first F] [--only K] [--json FILE]``.
 
 Each round sends studies to the installed agent while things go wrong, lets everything heal, waits until senders and
 queues have ended, and asks the oracle. Exit code 0 only when it finds nothing in any round. Round K of a seed draws the
@@ -357,12 +357,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--first", type=int, default=1, help="begin with this round: the rest of a campaign that was cut off"
+    )
     parser.add_argument("--only", type=int, help="play this round alone")
     parser.add_argument("--json", type=Path, help="write the log here")
     parser.add_argument("--patience", type=float, default=1.0, help="stretch the limits in time on a busy machine")
     parser.add_argument("--folder", type=Path, help="work here, and keep the agent's log")
     asked = parser.parse_args()
-    rounds = list(range(1, asked.rounds + 1)) if asked.only is None else [asked.only]
+    rounds = list(range(asked.first, asked.rounds + 1)) if asked.only is None else [asked.only]
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="firstread-faults-"))
 
     def keep(log: dict[str, Any]) -> None:
