@@ -68,6 +68,8 @@ class Supervisor:
         self._dead: list[tuple[str, int, int]] = []
         self._settle_at = 0.0
         self._found: frozenset[str] | None = None
+        self._compared = True
+        self._some_died = False
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises SpoolInUse, SpoolUnusable, PortInUse or StoreError when it cannot begin."""
@@ -77,6 +79,7 @@ class Supervisor:
         lock, left_open = spool.take_spool(settings.spool)
         # Before any role of ours lives: what lies there now and is named by no row will never be.
         self._found = spool.films_there(settings.spool) if left_open else None
+        self._compared = not left_open
         try:
             with listen(settings.dicom.host, settings.dicom.port, "[dicom] port") as listening:
                 probe_ports(settings)
@@ -84,7 +87,8 @@ class Supervisor:
                 signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
                 signal.signal(signal.SIGINT, lambda *_: self._stop.set())
                 self._run(listening)
-                spool.note_clean_end(lock)
+                if self._compared and not self._some_died:
+                    spool.note_clean_end(lock)
         finally:
             os.close(lock)
 
@@ -96,9 +100,6 @@ class Supervisor:
         book = None
         try:
             book = self._begin(listening)
-            if self._found is not None:
-                reconciling = (self._settings, self._found)
-                threading.Thread(target=reconcile, args=reconciling, name="reconcile", daemon=True).start()
             self._supervise(book, listening)
         finally:
             listening.close()
@@ -126,6 +127,9 @@ class Supervisor:
             now = clock.boot_seconds()
             if now < rest_at and book.living() >= set(FIRST):
                 rest_at = now
+            if self._found is not None and now >= rest_at:  # receiving comes first
+                threading.Thread(target=self._compare, args=(self._found,), name="compare", daemon=True).start()
+                self._found = None
             for role in self._roles:
                 if role.process is not None and role.process.poll() is not None:
                     self._died(role, role.process, now)
@@ -133,6 +137,21 @@ class Supervisor:
                     self._start(role, listening)
             self._settle(book, now)
             self._stop.wait(0.1)
+
+    def _compare(self, found: frozenset[str]) -> None:
+        """Spool against database both ways, beside the work, after an end that was not graceful."""
+        from firstread.agent.inspection import after_unclean_end
+        from firstread.agent.store.engine import Store
+
+        try:
+            store = Store(self._settings.database_url)
+            try:
+                after_unclean_end(self._settings, store, found)
+            finally:
+                store.close()
+            self._compared = True
+        except Exception:
+            log.exception("the spool was not compared with the database; the hourly check does so")
 
     def _start(self, role: _Role, listening: socket.socket, gate: int | None = None) -> None:
         command = [sys.executable, "-m", "firstread.agent.role_process", role.name]
@@ -159,6 +178,7 @@ class Supervisor:
         role.pause_s = pause_after(role.pause_s, lived)
         role.start_at = now + role.pause_s
         role.process = None
+        self._some_died = True
         log.error("role died", name=role.name, exit_code=process.returncode, lived_s=round(lived, 1))
         self._dead.append((role.name, process.pid, process.returncode))
         self._settle_at = now
@@ -186,6 +206,7 @@ class Supervisor:
         for process in living:
             if process.poll() is None:
                 log.warning("a role did not stop in time and is killed", process=process.pid)
+                self._some_died = True
                 process.kill()
                 process.wait()
         if book is None:
@@ -196,21 +217,6 @@ class Supervisor:
             log.exception("what the roles held was not freed; the next start frees it")
         book.close()
         log.info("agent stopped")
-
-
-def reconcile(settings: Settings, found: frozenset[str]) -> None:
-    """Spool against database both ways, beside the work, after an end that was not graceful."""
-    from firstread.agent.inspection import after_unclean_end
-    from firstread.agent.store.engine import Store
-
-    try:
-        store = Store(settings.database_url)
-        try:
-            after_unclean_end(settings, store, found)
-        finally:
-            store.close()
-    except Exception:
-        log.exception("the spool was not compared with the database; the hourly check does so")
 
 
 def pause_after(pause_s: float, lived_s: float) -> float:

@@ -14,8 +14,9 @@ from tests.system.agent import wait_for
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("end", ["kill", "stop"])
 def test_a_film_killed_between_rename_and_commit_is_set_aside_at_the_next_start_and_sent_again(
-    tmp_path: Path, tiny_bundle: Path
+    end: str, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     films = Films(Random(21))
     sent = [films.film(films.uid())]
@@ -26,7 +27,10 @@ def test_a_film_killed_between_rename_and_commit_is_set_aside_at_the_next_start_
         Scanner(rig.agent.dicom_port, sent).run()
         assert not rig.order.exists(), "the receiver was killed there"
         assert len(list((rig.spool / "films").rglob("*.dcm"))) == 2
-        rig.agent.kill()
+        if end == "kill":
+            rig.agent.kill()
+        else:
+            rig.agent.stop()  # gracefully, but the receiver had died
         rig.start()
         wait_for(lambda: list((rig.spool / "unlisted").glob("films-*.dcm")), "the stray film is set aside")
         wait_for(lambda: not oracle.open_work(rig), "everything ended")
