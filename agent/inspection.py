@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -71,15 +71,17 @@ def inspect(
     *,
     hashes: bool = True,
     settled_s: float = SETTLED_S,
+    there: Iterable[str] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Inspection:
-    """Reads every listed file again and compares size and, with ``hashes``, SHA-256; then looks for unlisted ones.
+    """Reads every listed file again and compares size and, with ``hashes``, SHA-256; then looks for unlisted ones:
+    those that are older than ``settled_s``, or ``there`` (relative to the spool) where the caller knows them.
 
     Reads in small transactions, beside a running agent. A film whose days are over has no file and is no fault.
     """
     spool = settings.spool
     # Files first: what is stored while we look is listed by the time its name is looked up.
-    there = list(_files(spool, settled_s))
+    there = list(_files(spool, settled_s) if there is None else there)
     faults: list[Fault] = []
     listed: set[str] = set()
     done = films = results = 0
@@ -107,6 +109,15 @@ def inspect(
         known = _named(connection, unlisted)
     unlisted = [name for name in unlisted if name not in known]
     return Inspection(films, results, tuple(faults), tuple(sorted(unlisted)))
+
+
+def after_unclean_end(settings: Settings, store: Store, there: frozenset[str]) -> None:
+    """What a kill between rename and commit leaves. ``there``: the films that lay in the spool before any role of this
+    agent lived, so that none of them is still on its way into the database."""
+    found = inspect(settings, store, hashes=False, there=there)
+    moved = set_aside(settings, store, found.unlisted)
+    report_faults(store, found)
+    log.info("spool compared with the database after an unclean end", films=found.films, set_aside=moved)
 
 
 def set_aside(settings: Settings, store: Store, unlisted: tuple[str, ...]) -> int:

@@ -40,8 +40,9 @@ def prepare(spool: Path) -> None:
         ) from error
 
 
-def take_spool(spool: Path) -> int:
-    """Locks the spool for this agent and answers with the lock's file descriptor. Raises SpoolInUse."""
+def take_spool(spool: Path) -> tuple[int, bool]:
+    """Locks the spool for this agent. Answers with the lock's file descriptor, and whether the agent before did not
+    end gracefully: it takes its process number out of the lock at its end. Raises SpoolInUse."""
     descriptor = os.open(spool / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,9 +53,25 @@ def take_spool(spool: Path) -> int:
             f"another agent (process {owner or 'unknown'}) uses the spool {spool}: "
             "stop it, or set another [storage] path"
         ) from None
+    left_open = os.fstat(descriptor).st_size > 0
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return descriptor
+    return descriptor, left_open
+
+
+def note_clean_end(descriptor: int) -> None:
+    """The agent that holds this lock ended gracefully: the next one has nothing to reconcile."""
+    os.ftruncate(descriptor, 0)
+
+
+def films_there(spool: Path) -> frozenset[str]:
+    """Every film file, relative to the spool."""
+    return frozenset(
+        os.path.join(FILMS, folder.name, name)
+        for folder in os.scandir(spool / FILMS)
+        if folder.is_dir()
+        for name in os.listdir(folder)
+    )
 
 
 def share_spool(spool: Path) -> int:

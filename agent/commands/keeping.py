@@ -44,12 +44,15 @@ def _progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
 
 def _nobody_runs(settings: Settings, store: Store) -> bool:
     """True where no agent runs on this folder: then no file is on its way to its row, however young it is."""
-    from firstread.agent.spool import SpoolInUse, take_spool
+    from firstread.agent.spool import SpoolInUse, note_clean_end, take_spool
 
     if not store.is_sqlite:
         return False  # other machines may work on the same folder
     try:
-        os.close(take_spool(settings.spool))  # at once: looking takes long, and must not keep an agent from starting
+        lock, left_open = take_spool(settings.spool)
+        if not left_open:
+            note_clean_end(lock)
+        os.close(lock)  # at once: looking takes long, and must not keep an agent from starting
     except SpoolInUse:
         return False
     return True

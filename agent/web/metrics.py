@@ -90,7 +90,11 @@ def _roles(facts: Overview) -> Iterable[Metric]:
     receiver = facts.role("receive")
     associations = GaugeMetricFamily("firstread_associations", "DICOM associations that are open.")
     associations.add_metric([], float(receiver.status.get("associations") or 0) if receiver else 0.0)
-    return alive, age, alarms, associations
+    refusing = GaugeMetricFamily(
+        "firstread_refusing_associations", "1 while senders are told to come back later: disk or queue is full."
+    )
+    refusing.add_metric([], 1.0 if receiver and receiver.status.get("refusing") else 0.0)
+    return alive, age, alarms, associations, refusing
 
 
 def _flow(deliveries: Mapping[tuple[str, str, str], int], refusals: Mapping[str, int]) -> Iterable[Metric]:

@@ -19,8 +19,8 @@ from firstread.agent import inspection
 from firstread.agent.backup import DATABASE, MANIFEST, BackupError, back_up, check_backup, restore
 from firstread.agent.care import Care
 from firstread.agent.cli import app
-from firstread.agent.inspection import inspect, report_faults, set_aside
-from firstread.agent.spool import take_spool
+from firstread.agent.inspection import after_unclean_end, inspect, report_faults, set_aside
+from firstread.agent.spool import films_there, note_clean_end, prepare, take_spool
 from firstread.agent.store import deliveries, overdue, studies
 from firstread.agent.store.engine import Store
 from firstread.agent.store.migrate import site_uid
@@ -100,6 +100,38 @@ def test_a_file_that_no_row_names_is_set_aside_and_a_young_one_is_left(ward: War
     assert look(ward).sound and ward.file_of("1.2.3").exists()
 
 
+def test_after_an_unclean_end_a_film_without_a_row_goes_aside_however_young_and_a_row_without_a_film_is_told(
+    ward: Ward,
+) -> None:
+    ward.receive(study="1.2.3")
+    ward.receive(study="1.2.4")
+    stray = ward.settings.spool / "films" / "ab" / "abcdef.dcm"
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(b"a film between rename and commit")
+    there = films_there(ward.settings.spool)
+    coming = stray.with_name("coming.dcm")
+    coming.write_bytes(b"a film that the new receiver has renamed and not committed yet")
+    ward.file_of("1.2.4").unlink()
+    after_unclean_end(ward.settings, ward.store, there)
+    assert (ward.settings.spool / "unlisted" / "films-ab-abcdef.dcm").exists() and not stray.exists()
+    assert coming.exists() and ward.file_of("1.2.3").exists()
+    assert "1.2.4" in ward.alarms()["spool/lost"].text
+
+
+def test_the_spool_remembers_that_its_agent_did_not_end_gracefully(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    lock, left_open = take_spool(tmp_path)
+    assert not left_open
+    os.close(lock)  # as a kill does
+    lock, left_open = take_spool(tmp_path)
+    assert left_open
+    note_clean_end(lock)
+    os.close(lock)
+    lock, left_open = take_spool(tmp_path)
+    os.close(lock)
+    assert not left_open
+
+
 def test_a_film_recorded_while_we_look_is_not_taken_for_a_stray(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     films = inspection._films
 
@@ -143,12 +175,12 @@ def test_verify_leaves_young_files_alone_only_while_an_agent_runs(ward: Ward) ->
     young.parent.mkdir(exist_ok=True)
     young.write_bytes(b"a film whose row may be on its way")
     config, run = write_config(ward), CliRunner().invoke
-    lock = take_spool(ward.settings.spool)
+    lock, _ = take_spool(ward.settings.spool)
     assert run(app, ["verify", "-c", config]).exit_code == 0
     os.close(lock)
     answer = run(app, ["verify", "-c", config])
     assert answer.exit_code == 1 and "films/ab/young.dcm" in answer.output
-    os.close(take_spool(ward.settings.spool))
+    os.close(take_spool(ward.settings.spool)[0])
 
 
 def write_config(ward: Ward) -> str:

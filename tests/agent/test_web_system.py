@@ -119,6 +119,7 @@ def test_metrics_count_queues_latencies_batches_deliveries_and_refusals(morning,
     assert told["firstread_batch_films_sum",] == 21
     assert told["firstread_role_alive", ("role", "analyse")] == 1
     assert told["firstread_associations",] == 2
+    assert told["firstread_refusing_associations",] == 0
 
 
 def test_metrics_name_nobody(morning, client) -> None:

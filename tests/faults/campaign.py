@@ -1,4 +1,4 @@
-"""The fault campaign: ``python -m tests.faults.campaign --rounds N --seed S [--only K] [--json FILE]``.
+"""The fault campaign: ``python -m tests.faults.campaign --rounds N --seed S [--first F] [--only K] [--json FILE]``.
 
 Each round sends studies to the installed agent while things go wrong, lets everything heal, waits until senders and
 queues have ended, and asks the oracle. Exit code 0 only when it finds nothing in any round. Round K of a seed draws the
@@ -21,10 +21,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import psutil
+
 from tests.faults import oracle
 from tests.faults.plan import Fault, Round, draw
 from tests.faults.rig import DISK_MB, Recovery, Rig
-from tests.faults.senders import Films, Scanner, Sent
+from tests.faults.senders import DcmtkScanner, Films, Scanner, Sent
 from tests.models.tiny import make_tiny_bundle
 from tests.system.agent import psutil_gone
 
@@ -53,6 +55,7 @@ class Campaign:
         self._unmet: list[str] = []
         self._lock = threading.Lock()
         self._crash = threading.Lock()
+        self._archive = threading.Lock()
 
     def warm_up(self) -> None:
         """One study goes through before anything is broken: what is measured is coming back, not the first start."""
@@ -113,7 +116,10 @@ class Campaign:
             first = [films.film(study) for _ in range(one.films)]
             if one.deadly:
                 first.append(films.film(study, deadly=one.deadly))
-            scanners.append(Scanner(port, first, after_s=one.after_s, dies_in=one.dies_in))
+            if one.dies_in is None and len(scanners) == 0:
+                scanners.append(DcmtkScanner(port, first, after_s=one.after_s))
+            else:
+                scanners.append(Scanner(port, first, after_s=one.after_s, dies_in=one.dies_in))
             if one.twice:
                 scanners.append(Scanner(port, first, after_s=one.after_s))
             sent += first
@@ -207,9 +213,12 @@ class Campaign:
         self._until(lambda: not self._rig.ris.script)
 
     def _pacs_down(self, fault: Fault) -> None:
-        self._rig.pacs.down()
-        time.sleep(fault.detail["seconds"])
-        self._rig.pacs.up()
+        with self._archive:  # two processes cannot listen there
+            self._rig.pacs.down()
+            self._rig.archive.stop()
+            time.sleep(fault.detail["seconds"])
+            self._rig.pacs.up()
+            self._rig.archive.start()
 
     def _ris_down(self, fault: Fault) -> None:
         self._rig.ris.down()
@@ -234,6 +243,20 @@ class Campaign:
 
     def _fsync_fails(self, fault: Fault) -> None:
         self._hooked(fault, fsync=fault.detail["error"], role=fault.detail["role"])
+
+    def _crash_before_fsync(self, fault: Fault) -> None:
+        """The role dies with a file written and not synced, its first one from now on."""
+        role = self._rig.signal_role(fault.detail["role"], 0)
+        if role is None:
+            self._unmet.append(str(fault))
+            return
+        self._rig.set_faults(fsync="kill", role=fault.detail["role"])
+        met = self._until(lambda: not role.is_running() or role.status() == psutil.STATUS_ZOMBIE)
+        self._rig.set_faults()
+        if met:
+            self._killed(fault)
+        else:
+            self._unmet.append(str(fault))
 
     def _clock_jumps(self, fault: Fault) -> None:
         self._hooked(fault, clock_s=fault.detail["seconds_off"])
@@ -268,6 +291,7 @@ _FAULTS: dict[str, Callable[[Campaign, Fault], None]] = {
     "disk full": Campaign._disk_full,
     "read-only": Campaign._read_only,
     "fsync fails": Campaign._fsync_fails,
+    "crash before fsync": Campaign._crash_before_fsync,
     "database fails": Campaign._database_fails,
     "database locked": Campaign._database_locked,
     "clock jumps": Campaign._clock_jumps,
@@ -322,22 +346,31 @@ def _log(seed: int, played: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _one_round_a_line(log: dict[str, Any]) -> str:
+    rounds = ",\n".join(json.dumps(one) for one in log["rounds"])
+    head = json.dumps({key: value for key, value in log.items() if key != "rounds"}, indent=1)
+    return f'{head[:-2]},\n "rounds": [\n{rounds}\n]}}\n'
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--first", type=int, default=1, help="begin with this round: the rest of a campaign that was cut off"
+    )
     parser.add_argument("--only", type=int, help="play this round alone")
     parser.add_argument("--json", type=Path, help="write the log here")
     parser.add_argument("--patience", type=float, default=1.0, help="stretch the limits in time on a busy machine")
     parser.add_argument("--folder", type=Path, help="work here, and keep the agent's log")
     asked = parser.parse_args()
-    rounds = list(range(1, asked.rounds + 1)) if asked.only is None else [asked.only]
+    rounds = list(range(asked.first, asked.rounds + 1)) if asked.only is None else [asked.only]
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="firstread-faults-"))
 
     def keep(log: dict[str, Any]) -> None:
         if asked.json is not None:
-            asked.json.write_text(json.dumps(log, indent=1) + "\n")
+            asked.json.write_text(_one_round_a_line(log))
 
     log = run(
         folder, rounds, asked.seed, patience=asked.patience, say=lambda words: print(words, flush=True), keep=keep

@@ -19,6 +19,9 @@ from tests.faults.rig import Rig
 from tests.faults.senders import Sent
 from tests.integration.dicom_wire import data_set_of
 
+ENDS = ("delivered", "superseded")
+"""How a delivery may end in a campaign: every receiver heals in time."""
+
 
 def findings(rig: Rig, films: Sequence[Sent]) -> list[str]:
     """Every invariant that does not hold, as a sentence; empty when all is well. The agent may go on running."""
@@ -30,6 +33,7 @@ def findings(rig: Rig, films: Sequence[Sent]) -> list[str]:
             if any(one.acknowledged for one in of_study):
                 found += _of_study(rig, database, study, of_study)
         found += _of_outbox(rig, database)
+        found += _of_strangers(rig, films)
         (state,) = database.execute("PRAGMA quick_check").fetchone()
     if state != "ok":
         found.append(f"the database is damaged: {state}")
@@ -55,7 +59,9 @@ def _of_films(spool: Path, database: sqlite3.Connection, films: Sequence[Sent]) 
         elif row["path"] not in on_disk[one.sha256]:
             yield f"LOST: film {one.sop_instance_uid} does not lie where the database says"
     for uid, row in rows.items():
-        if uid in sent and row["sha256"] != sent[uid].sha256:
+        if uid not in sent:
+            yield f"FALSE: the agent claims film {uid}, which nobody sent"
+        elif row["sha256"] != sent[uid].sha256:
             yield f"film {uid} was kept with other bytes than were sent"
 
 
@@ -72,6 +78,7 @@ def _of_study(rig: Rig, database: sqlite3.Connection, study: str, films: Sequenc
     taken = trail.count("received") + trail.count("replaced")
     if taken < len([one for one in films if one.acknowledged]):
         yield f"the trail of study {study} tells of {taken} films received: {trail}"
+    yield from _of_trail(database, row["id"])
     for needed in ("received", row["state"]):
         if needed not in trail:
             yield f"the trail of study {study} does not tell of {needed!r}"
@@ -105,6 +112,30 @@ def _of_study(rig: Rig, database: sqlite3.Connection, study: str, films: Sequenc
         yield f"LOWERED: the results of study {study} have priorities {kept}"
 
 
+def _of_trail(database: sqlite3.Connection, study_id: int) -> Iterable[str]:
+    """The trail tells of each film that it came and how its analysis ended, and of each result."""
+    told: dict[int, set[str]] = defaultdict(set)
+    for one in database.execute("select instance_id, kind from event where instance_id is not null and study_id = ?",
+                                (study_id,)):  # fmt: skip
+        told[one["instance_id"]].add(one["kind"])
+    rows = database.execute("select * from instance where study_id = ? and current", (study_id,)).fetchall()
+    ends = {"analysed": {"image analysed"}, "not_analysed": {"image not analysed"}}
+    for row in rows:
+        uid = row["sop_instance_uid"]
+        if not told[row["id"]] & {"received", "replaced"}:
+            yield f"the trail does not tell that film {uid} came"
+        if row["state"] in ends and not told[row["id"]] & ends[row["state"]]:
+            yield f"the trail does not tell that film {uid} is {row['state']}: {sorted(told[row['id']])}"
+
+
+def _of_strangers(rig: Rig, films: Sequence[Sent]) -> Iterable[str]:
+    """Nobody is told of a study that no sender sent."""
+    studies = {one.study for one in films}
+    for one in (*rig.pacs.held, *rig.ris.held):
+        if one.study not in studies:
+            yield f"FALSE: {one.identity} speaks of study {one.study}, which nobody sent"
+
+
 def _of_one_kind(name: str, held: Sequence[Held]) -> Iterable[str]:
     """Once by identity: one identity a revision, the same bytes whenever it came; no older one after a newer one."""
     by_identity: dict[str, Held] = {}
@@ -131,21 +162,23 @@ def _of_list(database: sqlite3.Connection, study: str, highest: int) -> Iterable
 
 def _of_outbox(rig: Rig, database: sqlite3.Connection) -> Iterable[str]:
     """What is called delivered is held by the receiver, which said so; nothing waits, nothing was given up."""
-    held = {one.identity: one for one in (*rig.pacs.held, *rig.ris.held)}
+    held = {one.identity for one in (*rig.pacs.held, *rig.ris.held)}
+    archived = {path.name.split(".", 1)[1] for path in rig.archive.folder.iterdir()}  # storescp's names: SRe.UID
     rows = database.execute(
         "select d.id, d.state, d.destination, d.detail, a.identity, a.sha256 from delivery d "
-        "join artifact a on a.id = d.artifact_id where d.destination in ('pacs', 'ris')"
+        "join artifact a on a.id = d.artifact_id where d.destination in ('pacs', 'ris', 'archive')"
     ).fetchall()
     trail = {
-        row["delivery_id"]
-        for row in database.execute("select delivery_id from event where kind = 'delivery delivered'")
+        (row["delivery_id"], row["kind"])
+        for row in database.execute("select delivery_id, kind from event where delivery_id is not null")
     }
     for row in rows:
-        if row["state"] == "delivered" and row["identity"] not in held:
+        at_hand = archived if row["destination"] == "archive" else held
+        if row["state"] == "delivered" and row["identity"] not in at_hand:
             yield f"FALSE: {row['identity']} is called delivered to {row['destination']}, which does not hold it"
-        if row["state"] == "delivered" and row["id"] not in trail:
-            yield f"the trail does not tell that {row['identity']} was delivered to {row['destination']}"
-        if row["state"] not in ("delivered", "superseded"):
+        if row["state"] in ENDS and (row["id"], f"delivery {row['state']}") not in trail:
+            yield f"the trail does not tell that {row['identity']} for {row['destination']} was {row['state']}"
+        if row["state"] not in ENDS:
             yield f"{row['identity']} for {row['destination']} is {row['state']}: {row['detail']}"
 
 

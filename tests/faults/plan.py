@@ -72,6 +72,10 @@ def draw(seed: int, number: int) -> Round:
             kinds = [each for each in kinds if each not in _ALONE]
         latest = WINDOW_S / 4 if kind == "crash at" else WINDOW_S
         faults.append(Fault(kind, round(random.uniform(0.0, latest), 1), _detail(kind, random)))
+    # Drawn last: rounds of campaigns that were played before it was thought of have the faults that their logs tell of.
+    if random.random() < 0.15 and not any(one.kind in _ALONE for one in faults):
+        kind = "crash before fsync"
+        faults.append(Fault(kind, round(random.uniform(0.0, WINDOW_S / 2), 1), _detail(kind, random)))
     return Round(number, studies, tuple(sorted(faults, key=lambda one: one.at_s)))
 
 
@@ -94,7 +98,7 @@ _KINDS = {
 }
 """Kinds and how often each is drawn."""
 
-_ALONE = ("kill all", "kill supervisor", "disk full", "read-only", "fsync fails", "clock jumps")
+_ALONE = ("kill all", "kill supervisor", "disk full", "read-only", "fsync fails", "crash before fsync", "clock jumps")
 """At most one of these in a round: two would hide each other."""
 
 
@@ -110,6 +114,8 @@ def _detail(kind: str, random: Random) -> dict[str, Any]:
         return {"ways": random.choices(Pacs.WAYS, k=random.randint(1, 3))}
     if kind == "ris misbehaves":
         return {"ways": random.choices(Ris.WAYS, k=random.randint(1, 3))}
+    if kind == "crash before fsync":
+        return {"role": random.choice(("receive", "receive", "studies"))}
     if kind == "fsync fails":
         return {
             "error": random.choice(("EIO", "ENOSPC")),

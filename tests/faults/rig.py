@@ -41,7 +41,10 @@ RULES: dict[str, Any] = {
 
 
 class Rig:
-    """One agent, one PACS, one RIS. The spool lies on a disk of its own (``disk_mb``) where one may be mounted."""
+    """One agent, a PACS and a RIS that misbehave, and DCMTK as an archive that gets the reports.
+
+    The spool lies on a disk of its own (``disk_mb``) where one may be mounted.
+    """
 
     def __init__(
         self, folder: Path, bundle: Path, *, disk_mb: int = DISK_MB, pacs: Pacs | None = None, **sections: Any
@@ -52,6 +55,7 @@ class Rig:
         self.disk = disk_mb > 0 and _mount(folder / "disk", disk_mb)
         self.control, self.order = folder / "faults.json", folder / "crash-at"
         self.pacs, self.ris = pacs or Pacs(PATIENCE_S), Ris(PATIENCE_S)
+        self.archive = pacs_module.StoreScp(folder / "archive").start()
         retry = {"first_s": 0.2, "max_s": 1.0, "max_refusals": 10}
         self.agent = Agent(
             folder / "agent",
@@ -64,6 +68,9 @@ class Rig:
                 "destinations": [
                     pacs_module.destination(
                         self.pacs.port, retry=retry, connect_timeout_s=2, acse_timeout_s=3, dimse_timeout_s=PATIENCE_S
+                    ),
+                    pacs_module.destination(
+                        self.archive.port, "archive", sends=["sr"], retry=retry, connect_timeout_s=2, acse_timeout_s=3
                     ),
                     ris_module.destination(
                         self.ris.port, retry=retry, connect_timeout_s=2, answer_timeout_s=PATIENCE_S
@@ -105,6 +112,7 @@ class Rig:
         self.agent.close()
         self.pacs.down()
         self.ris.down()
+        self.archive.stop()
         if self.disk:
             for _ in range(50):
                 if subprocess.run(["umount", str(self.folder / "disk")], capture_output=True).returncode == 0:
@@ -226,7 +234,8 @@ class Recovery(threading.Thread):
         began = time.monotonic()
         while time.monotonic() - began < self._limit_s:
             if self._rig.receives:
-                self.seconds = time.monotonic() - began
+                took = time.monotonic() - began
+                self.seconds = took if took <= self._limit_s else None  # the last question may end after the limit
                 return
             time.sleep(0.1)
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import subprocess
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
+from firstread.integration.dicom.part10 import meta_header
 from tests.integration.dicom_wire import EXPLICIT, Film, RawPeer, store_command
+from tests.peers import require_peer
 from tests.system.films import HAND, NOTHING, PNEUMOTHORAX, film
 
 DRAWN = (NOTHING, PNEUMOTHORAX, 4, 9, 14, HAND)
@@ -65,6 +71,8 @@ class Films:
             PatientID=f"P{study[-10:]}",
             **changes,
         )
+        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            dataset.decompress(generate_instance_uid=False)  # all of them travel as explicit little endian
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = self.uid()
         return Sent(study, str(dataset.SOPClassUID), str(dataset.SOPInstanceUID), encoded(dataset), deadly)
 
@@ -123,6 +131,37 @@ class Scanner(threading.Thread):
         half = one.content[: len(one.content) // 2]
         for start in range(0, len(half), 16000):
             peer.send_fragment(half[start : start + 16000], 0x00, context_id=context_id)
+
+
+class DcmtkScanner(Scanner):
+    """The same patience, but DCMTK's storescu speaks; what it was told is read from what it prints."""
+
+    def _associate(self, left: list[Sent]) -> None:
+        with tempfile.TemporaryDirectory(prefix="firstread-scanner-") as name:
+            paths = []
+            for number, one in enumerate(left):
+                paths.append(Path(name) / f"{number}.dcm")
+                paths[-1].write_bytes(meta_header(one.sop_class_uid, one.sop_instance_uid, EXPLICIT) + one.content)
+            command = [require_peer("storescu"), "-v", "--no-halt", "-xe", "-aec", "FIRSTREAD", "-to", "20"]
+            try:
+                done = subprocess.run(
+                    [*command, "127.0.0.1", str(self._port), *map(str, paths)],
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=60,
+                )
+            except subprocess.TimeoutExpired:
+                left[0].told.append((time.monotonic(), "storescu did not end"))
+                return
+        told = re.split(r"Sending file: ", done.stdout + done.stderr)[1:]
+        if not told:
+            for one in left:
+                one.told.append((time.monotonic(), f"association: storescu ended {done.returncode}"))
+        for said in told:
+            number = int(Path(said.split()[0]).stem)
+            success = "Received Store Response (Success)" in said
+            left[number].told.append((time.monotonic(), "0000" if success else "no success"))
 
 
 def answers(port: int) -> bool:

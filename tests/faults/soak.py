@@ -260,7 +260,9 @@ def run(folder: Path, minutes: float, share: float, films_for_capacity: int) -> 
         found += [f"role {name} grew by {mb:.0f} MB" for name, mb in growth.items() if mb > FLAT_MB]
         if drained_s == math.inf:
             found.append(f"the queues were not empty {DRAINED_S:.0f} s after the last film: {oracle.open_work(rig)}")
-        if delay_s > DELAY_S:
+        if not up or not down:
+            found.append(f"{len(up)} and {len(down)} deliveries to the PACS say nothing of a delay")
+        elif delay_s > DELAY_S:
             found.append(f"the dead RIS delayed the PACS by {delay_s:.2f} s at the 99th percentile")
         return {
             "date": moments[0].isoformat(timespec="seconds"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -118,6 +120,31 @@ def test_the_oracle_sees_that_a_film_was_forgotten_by_its_report(played: tuple[R
     rig.pacs.held = [replace(one, content=one.content.replace(uid, b"0" * len(uid))) for one in held]
     assert "says nothing of film" in seen(played)
     rig.pacs.held = held
+
+
+@pytest.mark.slow
+def test_the_oracle_sees_what_nobody_sent(played: tuple[Rig, list[Sent]]) -> None:
+    rig, sent = played
+    less = oracle.findings(rig, [one for one in sent if one.study == sent[0].study])
+    assert any("claims film" in one for one in less) and any("speaks of study" in one for one in less)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [("image%analysed", "is analysed"), ("received", "came"), ("delivery delivered", "was delivered")],
+)
+def test_the_oracle_sees_a_trail_with_a_gap(played: tuple[Rig, list[Sent]], kind: str, word: str) -> None:
+    rig, _ = played
+    path = rig.spool / "firstread.sqlite3"
+    with closing(sqlite3.connect(path)) as database, database:
+        gone = database.execute("select * from event where kind like ?", (kind,)).fetchall()
+        database.execute("delete from event where kind like ?", (kind,))
+    assert f"{word}" in seen(played) and "the trail does not tell" in seen(played)
+    with closing(sqlite3.connect(path)) as database, database:
+        marks = ",".join("?" * len(gone[0]))
+        database.executemany(f"insert into event values ({marks})", gone)
+    assert seen(played) == ""
 
 
 def _older(held: list[Held]) -> Held:

@@ -32,6 +32,8 @@ def test_behind_a_full_queue_senders_are_rejected_for_the_moment_and_served_late
         alarm = wait_for(lambda: rig.agent.alarms().get("queue"), "the alarm stands")
         assert "analyser" in alarm.remedy
         assert "queue" in str(rig.agent.health())
+        wait_for(lambda: "firstread_refusing_associations 1.0" in rig.agent.metrics(), "the metrics tell of it")
+        assert "new associations are refused" in rig.agent.log.read_text()
         assert not waiting[0].acknowledged
         analyser.send_signal(signal.SIGCONT)
         patient.join(60)

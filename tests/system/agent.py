@@ -137,6 +137,10 @@ class Agent:
         found: dict[str, Any] = answer.json()
         return found
 
+    def metrics(self) -> str:
+        """What /metrics says."""
+        return httpx.get(f"http://127.0.0.1:{self.web_port}/metrics", timeout=30).text
+
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = 60) -> int:
         """Asks the agent to end, and answers with its exit code."""
         assert self.process is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from firstread.agent.service import LONGEST_PAUSE_S, STEADY_S, pause_after
 from tests.system import ris as ris_module
 from tests.system.agent import Agent, MakeAgent, psutil_gone, wait_for
 from tests.system.films import film, write
@@ -71,6 +72,15 @@ def test_every_role_is_killed_while_films_flow_and_every_acknowledged_film_comes
         assert len({value(one, "MSH", 10) for one in his.about(uid)}) == study["revision"]
     assert {event.detail["name"] for event in agent.events("role died")} == set(roles)
     agent.wait_all_roles()
+
+
+def test_a_role_that_dies_young_is_started_after_ever_longer_pauses_and_soon_enough_to_receive_again() -> None:
+    pauses = [0.0]
+    for _ in range(20):
+        pauses.append(pause_after(pauses[-1], lived_s=1.0))
+    assert pauses[1:4] == [0.2, 0.4, 0.8]
+    assert pauses[-1] == LONGEST_PAUSE_S < 10.0 / 2  # the rest is for the start itself
+    assert pause_after(LONGEST_PAUSE_S, STEADY_S + 1) == 0.0
 
 
 def test_a_deliverer_killed_before_the_answer_came_sends_the_same_message_again_at_once(
