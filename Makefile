@@ -1,6 +1,7 @@
 # make demo   sets up .venv and shows the whole chain; ONCE=1 ends by itself
 # make test   sets up what tests need, runs the checks and every test
 # make check  lint, format, types, import rules
+# make audit  asks the advisory database about every pinned version; needs the network
 # What is set up already is skipped: a second run needs no network.
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq -
 PROJECT := setup.cfg pyproject.toml $(CONSTRAINTS)
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test check peers constraints
+.PHONY: demo test check peers constraints audit
 
 demo: $(VENV)/.ready
 	$(BIN)/firstread demo $(if $(ONCE),--once)
@@ -57,3 +58,8 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	@echo "Installing what tests need into $(VENV)"
 	$(PIP) --no-build-isolation --editable '.[test,bench]'
 	touch $@
+
+audit: $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip --disable-pip-version-check install -qq pip-audit
+	$(VENV)/audit/bin/pip-audit --requirement $(CONSTRAINTS) --no-deps --disable-pip

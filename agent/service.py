@@ -167,7 +167,7 @@ class Supervisor:
         if gate is not None:
             command += ["--gate-fd", str(gate)]
             inherited.append(gate)
-        role.process = subprocess.Popen(
+        role.process = subprocess.Popen(  # noqa: S603 - our own module, arguments as a list
             command,
             pass_fds=inherited,
             env={**_FRUGAL, **os.environ, "FIRSTREAD_SUPERVISED": str(os.getpid())},

@@ -106,7 +106,7 @@ def measurements(bundle: Bundle, cache: Path, threads: int) -> tuple[Measurement
     cache.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "firstread.models.engine_choice", str(bundle.folder), str(cache), str(threads)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=MEASURE_LIMIT_S, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=MEASURE_LIMIT_S, check=True)  # noqa: S603 - our own module, arguments as a list
         rows = json.loads(done.stdout.splitlines()[-1])
         found = tuple(Measurement(**row) for row in rows)
         with tempfile.NamedTemporaryFile("w", dir=cache, suffix=".partial", delete=False, encoding="utf-8") as stream:
