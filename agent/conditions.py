@@ -47,6 +47,7 @@ CONDITIONS: Mapping[str, Condition] = MappingProxyType(
             Condition("burst", WARNING, "far more studies were raised than usual"),
             # The house itself
             Condition("spool", CRITICAL, "files that are still needed are missing or changed on the disk"),
+            Condition("database", WARNING, "the database's log grows: something reads it for very long"),
             Condition("certificate", CRITICAL, "a certificate of ours ends soon, or cannot be read"),
             Condition("clock", WARNING, "the machine's clock was set while films came in"),
             Condition("audit", WARNING, "audit messages wait for their repository"),

@@ -20,7 +20,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from firstread.agent.config import Settings
 from firstread.agent.store.engine import Store, StoreError
-from firstread.agent.store.site import site_uid
 from firstread.agent.web.board import Board, wait_limits
 from firstread.agent.web.desk import Desk
 from firstread.agent.web.dicomweb import routes as dicomweb_routes
@@ -64,7 +63,7 @@ def create_app(settings: Settings, store: Store) -> Starlette:
                     await task
             dicomweb.close()
 
-    dicomweb, services = dicomweb_routes(settings, store, site_uid(store))
+    dicomweb, services = dicomweb_routes(settings, store)
     app = Starlette(
         routes=[*routes(desk), *UpsRoutes(desk, connections).routes(), *services],
         middleware=[Middleware(Guard, web=settings.web, dicomweb=settings.dicomweb, sessions=sessions)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from firstread.agent.config import Settings
 from firstread.agent.decoders import Helpers
 from firstread.agent.holdings import Holdings
 from firstread.agent.store.engine import Store, StoreError
+from firstread.agent.store.site import site_uid
 from firstread.agent.web.dicomweb_work import Made, RenderOrder, TranscodeOrder, work
 from firstread.agent.web.openapi import document
 from firstread.integration.dicom.identity_check import is_uid
@@ -48,13 +50,22 @@ class Gone(RequestError):
 class Dicomweb:
     """Shared by the services."""
 
-    def __init__(self, settings: Settings, store: Store, site_uid: str) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
         self.store = store
-        self.holdings = Holdings(settings, store, site_uid)
         self.helpers: Helpers[RenderOrder | TranscodeOrder, Made] = Helpers(
             work, count=RENDERED_AT_ONCE, timeout_s=RENDER_TIMEOUT_S
         )
+
+    @cached_property
+    def site_uid(self) -> str:
+        """Under which our own objects are told. Raises StoreError while there are no tables yet."""
+        return site_uid(self.store)
+
+    @cached_property
+    def holdings(self) -> Holdings:
+        """What is held."""
+        return Holdings(self.settings, self.store, self.site_uid)
 
     def close(self) -> None:
         """Ends the processes that decode."""
@@ -120,16 +131,16 @@ def _described(_: Request) -> Response:
     return Response(json.dumps(document()), 200, media_type="application/json")
 
 
-def routes(settings: Settings, store: Store, site_uid: str) -> tuple[Dicomweb, list[Route]]:
+def routes(settings: Settings, store: Store) -> tuple[Dicomweb, list[Route]]:
     """Every address of the services, and what they share."""
     from firstread.agent.web.dicomweb_pictures import Pictures
     from firstread.agent.web.dicomweb_retrieve import Retrieve
     from firstread.agent.web.dicomweb_search import Search
     from firstread.agent.web.dicomweb_store import StoreService
 
-    shared = Dicomweb(settings, store, site_uid)
+    shared = Dicomweb(settings, store)
     search, retrieve, pictures = Search(shared), Retrieve(shared), Pictures(shared)
-    storing = StoreService(shared, site_uid)
+    storing = StoreService(shared)
     study = f"{ROOT}/studies/{{study}}"
     series = f"{study}/series/{{series}}"
     instance = f"{series}/instances/{{instance}}"

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 
 import structlog
 from starlette.requests import Request
@@ -37,16 +38,20 @@ _LOOK_S = 1.0
 class StoreService:
     """Handler of the store transaction. Every request has a thread of its own: storing waits for the disk."""
 
-    def __init__(self, shared: Dicomweb, site_uid: str) -> None:
+    def __init__(self, shared: Dicomweb) -> None:
         settings = shared.settings
+        self._shared = shared
         most = settings.dicomweb.max_stores
-        self._intake = Intake(settings, shared.store, site_uid)
         self._receive = replace(receive_settings(settings), max_film_bytes=settings.dicomweb.max_instance_mb << 20)
         self._spool = settings.spool
         self._places = threading.BoundedSemaphore(most)
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="stow")
         self._admission = Admission(settings, shared.store, lambda _: None)
         self._looked_at = 0.0
+
+    @cached_property
+    def _intake(self) -> Intake:
+        return Intake(self._shared.settings, self._shared.store, self._shared.site_uid)
 
     async def store(self, request: Request) -> Response:
         """Stores what the body holds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -309,6 +310,8 @@ def test_every_alarm_that_the_agent_raises_stands_in_the_one_list_and_in_the_gui
             key = call.split("severity=")[0]
             if '"' in key and "connection" in key:
                 assert any(f'"{kind}' in key for kind in CONDITIONS), f"{path.name}: {key.strip()}"
+        for kind in re.findall(r'_condition\(\s*f?"([a-z-]+)', text):
+            assert kind in CONDITIONS, f"{path.name}: {kind}"
 
 
 def test_a_key_of_a_newer_release_is_taken_for_critical_and_keeps_its_words_inside() -> None:

@@ -25,6 +25,8 @@ from tests.system.films import NOTHING, PNEUMOTHORAX, film, new_uid, write
 from tests.system.orthanc import Orthanc, orthanc
 from tests.system.pacs import StoreScp, storescp
 
+ROOT = Path(__file__).parents[2]
+
 
 class Site:
     """An agent, a PACS for its results, and an Orthanc that stores by STOW-RS."""
@@ -155,6 +157,6 @@ def test_no_request_that_the_description_allows_is_answered_5xx(site: Site) -> N
              "--max-examples", "6", "--include-path-regex", "^/dicom-web/", "--phases", "fuzzing", "--seed", "1",
              "--no-color", "--request-timeout", "60", "--generation-database", "none"],
             capture_output=True, text=True, timeout=300, cwd=place,
-            env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.system.schemathesis_hooks"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.system.schemathesis_hooks"},
         )  # fmt: skip
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
