@@ -380,6 +380,10 @@ class WebSettings(_Served):
     username: str = Field("firstread", min_length=1, description="Name for the login.")
     password: SecretStr | None = Field(None, description="Password for the login; better in a file: password_file.")
     password_hash: SecretStr | None = Field(None, description="Instead of a password, its hash.")
+    viewer_url: str | None = Field(
+        None,
+        description="Address of a viewer that an opened study links to; {study} stands for its Study Instance UID.",
+    )
     users: tuple[WebUser, ...] = Field((), description="More logins, readers or admins; username is an admin.")
 
     @property
@@ -416,6 +420,14 @@ class WebSettings(_Served):
         if self.password_hash is not None:
             return password_matches(password, self.password_hash.get_secret_value()) and known
         return self.password is not None and same_text(password, self.password.get_secret_value()) and known
+
+    @model_validator(mode="after")
+    def _viewer(self) -> Self:
+        if self.viewer_url is not None and not re.match(r"(https?://|/)\S*\{study\}", self.viewer_url):
+            raise ValueError(
+                f"viewer_url = {self.viewer_url!r} must begin with https://, http:// or / and hold {{study}}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _login(self) -> WebSettings:

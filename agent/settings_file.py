@@ -46,6 +46,7 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
 """What ``firstread init`` writes as set, because a site should look at it."""
 
 _EXAMPLES: Mapping[tuple[str, str], str] = {
+    ("web", "viewer_url"): '"https://viewer.example.org/viewer?StudyInstanceUIDs={study}"',
     ("notices", "smtp_host"): '"mail.example.org"',
     ("notices", "webhook_url"): '"https://alerts.example.org/firstread"',
     ("notices", "tls_ca_file"): '"/etc/firstread/ca.pem"',

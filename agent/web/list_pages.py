@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from starlette.requests import Request
@@ -161,6 +162,7 @@ class ListPages:
             "now": clock.now().at,
             "token": self._desk.sessions.form_token(session_of(request)),
             "may_change": self._desk.may_change(request),
+            "viewer": viewer_address(self._desk.settings.web.viewer_url, full.listed.identity.study_instance_uid),
         }
 
     def _study_view(self, full: StudyInFull, film_id: int | None, label: str | None) -> StudyView:
@@ -201,3 +203,10 @@ class ListPages:
         except OSError as error:
             log.warning("a picture cannot be read", error=error.strerror or type(error).__name__)
             return Response("the picture cannot be read\n", 404, media_type="text/plain")
+
+
+def viewer_address(template: str | None, study_instance_uid: str) -> str:
+    """Where the site's viewer shows a study; empty without a viewer, or for an order whose study has not come."""
+    if template is None or not study_instance_uid:
+        return ""
+    return template.replace("{study}", quote(study_instance_uid, safe=""))

@@ -247,3 +247,12 @@ def test_settings_file_is_found_where_it_was_named_or_lies_here(
     assert find_settings_file({"FIRSTREAD_CONFIG": "/elsewhere.toml"}) == Path("/elsewhere.toml")
     (tmp_path / "firstread.toml").write_text("")
     assert find_settings_file({}) == Path("firstread.toml")
+
+
+@pytest.mark.parametrize(
+    "address", ["viewer.example.org/{study}", "https://viewer.example.org/", "javascript:alert({study})"]
+)
+def test_a_viewer_s_address_is_one_and_names_the_study(address: str) -> None:
+    with pytest.raises(ValidationError, match="viewer_url"):
+        Settings.model_validate({"web": {"viewer_url": address}})
+    Settings.model_validate({"web": {"viewer_url": "https://viewer.example.org/v?StudyInstanceUIDs={study}"}})

@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from firstread.agent.store.reading_list import ended_entries, open_entries
 from firstread.agent.web.app import create_app
+from firstread.agent.web.list_pages import viewer_address
 from tests.agent.web_seed import Morning, busy_morning
 
 HERE = "http://127.0.0.1:8080"
@@ -130,6 +131,26 @@ def test_pictures_are_served_and_heat_is_drawn_where_the_lesion_is(client, seede
     assert len(small.content) < 10_000
     assert client.get(f"/film/{film}/heat/Nonsense.png").status_code == 404
     assert client.get("/film/999999/preview.png").status_code == 404
+
+
+def test_an_opened_study_leads_to_the_site_s_viewer_and_to_none_where_none_is_set(client, seeded) -> None:
+    assert "open in viewer" not in client.get(f"/study/{seeded[1]['stat']}").text
+    template = "https://viewer.example.org/v?StudyInstanceUIDs={study}&x=1"
+    assert viewer_address(template, "1.2.3") == "https://viewer.example.org/v?StudyInstanceUIDs=1.2.3&x=1"
+    assert viewer_address(template, '1.2"><script>') == (
+        "https://viewer.example.org/v?StudyInstanceUIDs=1.2%22%3E%3Cscript%3E&x=1"
+    )
+    assert viewer_address(template, "") == viewer_address(None, "1.2.3") == ""
+
+
+def test_a_viewer_that_is_set_stands_beside_the_study_s_name(seeded) -> None:
+    morning, ids = seeded
+    web = morning.settings.web.model_copy(update={"viewer_url": "/viewer?StudyInstanceUIDs={study}"})
+    app = create_app(morning.settings.model_copy(update={"web": web}), morning.store)
+    page = TestClient(app, base_url=HERE).get(f"/study/{ids['stat']}").text
+    assert re.search(
+        r'<a class="viewer" href="/viewer\?StudyInstanceUIDs=[0-9.]+" target="_blank" rel="noreferrer">', page
+    )
 
 
 def test_a_picture_outside_the_spool_is_never_served(own) -> None:
