@@ -5,7 +5,7 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any, Protocol
@@ -39,8 +39,8 @@ class Channel(Protocol):
         """``email`` or ``webhook``."""
         ...
 
-    def send(self, sent: Sequence[Notice], site: str) -> None:
-        """All of them as one message. Raises NotSent."""
+    def send(self, sent: Sequence[Notice], site: str) -> str:
+        """All of them as one message; answers with what to say of those it did not reach. Raises NotSent: nobody."""
         ...
 
 
@@ -81,8 +81,8 @@ class Email:
     settings: NoticeSettings
     name: str = "email"
 
-    def send(self, sent: Sequence[Notice], site: str) -> None:
-        """One message to all addresses. Raises NotSent."""
+    def send(self, sent: Sequence[Notice], site: str) -> str:
+        """One message to all addresses; answers with those that the server refused. Raises NotSent: none took it."""
         message = EmailMessage()
         message["Subject"] = subject(sent, site)
         message["From"] = self.settings.email_from or f"firstread@{socket.getfqdn()}"
@@ -90,13 +90,19 @@ class Email:
         message["Auto-Submitted"] = "auto-generated"
         message.set_content("\n\n".join(_paragraph(words(one)) for one in sent) + "\n")
         try:
-            self._deliver(message)
+            refused = self._deliver(message)
         except (OSError, smtplib.SMTPException, TlsFilesError) as error:
             raise NotSent(f"{self.settings.smtp_host}: {type(error).__name__}: {error}") from error
+        # Those who have it must not get it again because another address is wrong.
+        return f"{self.settings.smtp_host} refused {', '.join(refused)}" if refused else ""
 
-    def _deliver(self, message: EmailMessage) -> None:
+    def _deliver(self, message: EmailMessage) -> Collection[str]:
         settings = self.settings
         assert settings.smtp_host is not None
+        password = settings.smtp_password.get_secret_value()
+        if not (settings.smtp_user + password).isascii():
+            # smtplib's own error would quote a letter of the password.
+            raise NotSent("smtp_user and smtp_password can hold ASCII letters only: use a password without others")
         address = (settings.smtp_host, settings.smtp_port)
         context = None
         if settings.smtp_security != "none":
@@ -105,10 +111,8 @@ class Email:
             if context is not None and settings.smtp_security == "starttls":
                 server.starttls(context=context)
             if settings.smtp_user:
-                server.login(settings.smtp_user, settings.smtp_password.get_secret_value())
-            refused = server.send_message(message)
-        if refused:
-            raise NotSent(f"{settings.smtp_host} refused {', '.join(refused)}")
+                server.login(settings.smtp_user, password)
+            return server.send_message(message)
 
 
 def _connection(address: tuple[str, int], context: ssl.SSLContext | None, *, at_once: bool) -> smtplib.SMTP:
@@ -124,7 +128,7 @@ class Webhook:
     settings: NoticeSettings
     name: str = "webhook"
 
-    def send(self, sent: Sequence[Notice], site: str) -> None:
+    def send(self, sent: Sequence[Notice], site: str) -> str:
         """One POST. Raises NotSent unless the answer is 2xx."""
         import httpx
 
@@ -144,6 +148,7 @@ class Webhook:
             raise NotSent(f"{type(error).__name__}: {error}") from error
         if not answer.is_success:
             raise NotSent(f"the webhook answered {answer.status_code}")
+        return ""
 
 
 def channels(settings: NoticeSettings) -> list[Channel]:
@@ -167,8 +172,16 @@ class Notifier:
         self._not_before: dict[str, float] = {}
 
     def tell(self) -> int:
-        """One turn; answers with how many notices went out."""
-        return sum(self._over(channel) for channel in self._channels)
+        """One turn of every channel; answers with how many notices went out."""
+        return self.tell_by_email() + self.tell_by_webhook()
+
+    def tell_by_email(self) -> int:
+        """One turn; a job of its own, so that a mail server that does not answer holds up no webhook."""
+        return sum(self._over(channel) for channel in self._channels if isinstance(channel, Email))
+
+    def tell_by_webhook(self) -> int:
+        """One turn."""
+        return sum(self._over(channel) for channel in self._channels if isinstance(channel, Webhook))
 
     def _over(self, channel: Channel) -> int:
         if clock.boot_seconds() < self._not_before.get(channel.name, 0.0):
@@ -186,18 +199,20 @@ class Notifier:
             return 0
         key = f"notices/{channel.name}"
         try:
-            channel.send(found, self._settings.site.name)
-        except NotSent as error:
+            missed = channel.send(found, self._settings.site.name)
+        except Exception as error:
+            # Whatever it was: without back-off and an alarm nobody would learn that nobody is told.
+            said = str(error) if isinstance(error, NotSent) else type(error).__name__
             wait_s = min(BACK_OFF_S[1], 2 * self._wait_s.get(channel.name, BACK_OFF_S[0] / 2))
             self._wait_s[channel.name] = wait_s
             self._not_before[channel.name] = clock.boot_seconds() + wait_s
-            log.warning("notices were not sent", channel=channel.name, again_in_s=wait_s, error=str(error))
+            log.warning("notices were not sent", channel=channel.name, again_in_s=wait_s, error=said)
             with self._store.write() as connection:
                 watch.raise_alarm(
                     connection,
                     key,
                     severity="warning",
-                    text=f"{len(found)} notices of alarms wait: {error}",
+                    text=f"{len(found)} notices of alarms wait: {said}",
                     remedy="see [notices]; `firstread alarms test` tries it now; they are sent when it works",
                     actor="notices",
                     now=now,
@@ -206,7 +221,18 @@ class Notifier:
         self._wait_s.pop(channel.name, None)
         with self._store.write() as connection:
             notices.mark_told(connection, channel.name, found, now.at)
-            watch.clear_alarm(connection, key, actor="notices", now=now)
+            if missed:
+                watch.raise_alarm(
+                    connection,
+                    key,
+                    severity="warning",
+                    text=f"notices reach some of their addresses only: {missed}",
+                    remedy="mend email_to in [notices]; `firstread alarms test` tries it now",
+                    actor="notices",
+                    now=now,
+                )
+            else:
+                watch.clear_alarm(connection, key, actor="notices", now=now)
         log.info("notices sent", channel=channel.name, count=len(found))
         return len(found)
 

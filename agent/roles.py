@@ -250,7 +250,15 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
         auditing = threading.Thread(target=AuditSender(settings, store).run, args=(stop,), name="audit", daemon=True)
         auditing.start()
     notifier = Notifier(settings, store)
-    schedule = Schedule("deliver", {"beat": beat, "due deliveries": deliverer.wake, "notices": notifier.tell})
+    schedule = Schedule(
+        "deliver",
+        {
+            "beat": beat,
+            "due deliveries": deliverer.wake,
+            "notices by e-mail": notifier.tell_by_email,
+            "notices by webhook": notifier.tell_by_webhook,
+        },
+    )
     schedule.start()
     _wait_for(stop)
     schedule.stop()

@@ -58,8 +58,9 @@ def send_test(config: ConfigOption = None) -> None:
     failed = False
     for channel in found:
         try:
-            channel.send([Notice(What.RAISED, alarm)], settings.site.name)
-            say(f"{channel.name}: taken")
+            missed = channel.send([Notice(What.RAISED, alarm)], settings.site.name)
+            failed = failed or bool(missed)
+            say(f"{channel.name}: taken" + (f", but {missed}" if missed else ""), err=bool(missed))
         except NotSent as error:
             failed = True
             say(f"{channel.name}: not taken: {error}", err=True)

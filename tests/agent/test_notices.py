@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from email import message_from_bytes
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,14 +19,18 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from pydantic import SecretStr
 
-from firstread.agent import clock
+from firstread.agent import clock, schedule
+from firstread.agent import notices as notices_module
 from firstread.agent.certificates import make_certificates
 from firstread.agent.conditions import CONDITIONS, condition_of
-from firstread.agent.notices import Notifier, channels
+from firstread.agent.notices import Email, Notifier, channels
+from firstread.agent.schedule import JOBS
 from firstread.agent.store import notices, watch
 from tests.agent.builders import Bench, moment
 from tests.peers import free_port
+from tests.system.agent import wait_for
 
 MINUTE, HOUR = 60.0, 3600.0
 
@@ -34,6 +41,12 @@ class Mailbox:
     def __init__(self) -> None:
         self.mails: list[Message] = []
         self.refuses = False
+
+    async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, _: list[str]) -> str:
+        if address.startswith("gone@"):
+            return "550 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 known"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         if self.refuses:
@@ -88,6 +101,10 @@ class Office(Bench):
             site={"name": "St Elsewhere"},
         )
         self.notifier = Notifier(self.settings, self.store)
+
+    def notifier_with(self, **values: Any) -> Notifier:
+        section = self.settings.notices.model_copy(update=values)
+        return Notifier(self.settings.model_copy(update={"notices": section}), self.store)
 
     def at(self, seconds: float) -> None:
         self._patch.setattr(clock, "now", lambda: moment(seconds))
@@ -214,6 +231,72 @@ def test_nothing_is_lost_when_the_agent_starts_again_in_between(office: Office) 
     office.box.refuses = False
     assert Notifier(office.settings, office.store).tell() == 1, "the mail alone; the webhook was told"
     assert len(office.box.mails) == 1 and len(office.hook.bodies) == 1
+
+
+def test_one_wrong_address_is_told_of_and_the_others_get_their_mail_once(office: Office) -> None:
+    notifier = office.notifier_with(email_to=("duty@example.org", "gone@example.org"))
+    office.alarm("disk")
+    for minute in range(180):
+        office.at(minute * MINUTE)
+        notifier.tell()
+    assert len(office.box.mails) == 1
+    assert "gone@example.org" in office.standing()["notices/email"].text
+    assert "notices/email" in json.dumps(office.hook.bodies), "the webhook tells that mail reaches not all"
+    office.clear("disk")
+    office.at(200 * MINUTE)
+    office.notifier.tell()
+    assert len(office.box.mails) == 2 and "notices/email" not in office.standing()
+
+
+def test_an_address_alone_that_is_refused_has_not_got_it(office: Office) -> None:
+    office.alarm("disk")
+    assert office.notifier_with(email_to=("gone@example.org",)).tell_by_email() == 0
+    assert "gone@example.org" in office.standing()["notices/email"].text
+
+
+def test_a_password_that_mail_cannot_carry_is_named_without_quoting_it(office: Office) -> None:
+    notifier = office.notifier_with(smtp_user="u", smtp_password=SecretStr("schl\u00fcssel"))
+    office.alarm("disk")
+    assert notifier.tell() == 1 and len(office.hook.bodies) == 1
+    text = office.standing()["notices/email"].text
+    assert "ASCII" in text and "\u00fc" not in text
+
+
+def test_what_nobody_foresaw_is_an_alarm_with_back_off_too(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def fails(*_: object) -> str:
+        tried.append(1)
+        raise RuntimeError("DOE^JOHN")
+
+    monkeypatch.setattr(Email, "send", fails)
+    office.alarm("disk")
+    office.notifier.tell()
+    office.notifier.tell()
+    assert len(tried) == 1 and len(office.hook.bodies) == 1
+    assert "RuntimeError" in office.standing()["notices/email"].text
+    assert "DOE" not in office.standing()["notices/email"].text
+
+
+def test_a_mail_server_that_says_nothing_does_not_hold_up_the_webhook(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(notices_module, "TIMEOUT_S", 3.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        notifier = office.notifier_with(smtp_port=silent.getsockname()[1])
+        office.alarm("disk")
+        jobs = {job.name: lambda: None for job in JOBS if job.role in ("deliver", "every role")}
+        quick = {"notices by e-mail": notifier.tell_by_email, "notices by webhook": notifier.tell_by_webhook}
+        monkeypatch.setattr(schedule, "JOBS", [replace(job, every_s=0.1) for job in JOBS])
+        running = schedule.Schedule("deliver", {**jobs, **quick})
+        began = time.monotonic()
+        running.start()
+        try:
+            wait_for(lambda: office.hook.bodies, "the webhook is told", 10)
+            assert time.monotonic() - began < 2.5, "before the mail server's time was over"
+        finally:
+            running.stop()
+    assert "notices/email" in office.standing()
 
 
 def test_a_webhook_that_answers_an_error_has_not_taken_it(office: Office) -> None:

@@ -64,7 +64,8 @@ def deliver() -> Iterator[Callable[..., tuple[Schedule, Counter]]]:
 
     def start(call: Counter | None = None) -> tuple[Schedule, Counter]:
         counter = call or Counter()
-        started.append(Schedule("deliver", {"beat": lambda: None, "due deliveries": counter, "notices": lambda: None}))
+        others = {job.name: lambda: None for job in JOBS if job.role in ("deliver", "every role")}
+        started.append(Schedule("deliver", {**others, "due deliveries": counter}))
         started[-1].start()
         return started[-1], counter
 
