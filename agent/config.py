@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from firstread.agent.config_destinations import (
     Destination,
     DicomDestination,
+    DicomwebDestination,
     Hl7Destination,
     PeerSettings,
     RetrySettings,
@@ -47,6 +48,7 @@ from firstread.agent.config_sections import (
     plain,
 )
 from firstread.agent.config_sentences import sentences_for
+from firstread.agent.config_webservice import FILES_OF_A_SERVICE
 
 __all__ = [
     "DEFAULT_PRIORITIES",
@@ -56,6 +58,7 @@ __all__ = [
     "Destination",
     "DicomDestination",
     "DicomSettings",
+    "DicomwebDestination",
     "FindingRule",
     "Hl7Destination",
     "LongestWait",
@@ -277,7 +280,7 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     for name in ("destinations", "peers", "subscribers"):
         tables = tree.get(name)
         for table in tables if isinstance(tables, list) else ():
-            for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):
+            for key in FILES_OF_A_SERVICE:
                 settle(table, key)
     analysis = tree.get("analysis")
     if isinstance(analysis, dict) and isinstance(analysis.get("bundle"), str) and "/" in analysis["bundle"]:

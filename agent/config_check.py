@@ -14,8 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from firstread.agent.config import WORKLIST_DESTINATION, Destination, DicomDestination, PeerSettings, Settings
-from firstread.agent.config_wire import certificates, dicom_peer, served_tls, tls_context
+from firstread.agent.config import (
+    WORKLIST_DESTINATION,
+    Destination,
+    DicomDestination,
+    DicomwebDestination,
+    PeerSettings,
+    Settings,
+)
+from firstread.agent.config_wire import certificates, dicom_peer, served_tls, tls_context, web_service
 from firstread.agent.tls import SOON_DAYS, TlsFiles, TlsFilesError, days_left, server_context
 
 
@@ -271,12 +278,25 @@ def _reach(settings: Settings, destination: Destination) -> tuple[bool, str]:
 
             echoed = echo(dicom_peer(settings, destination))
             return echoed.ok, echoed.detail
+        if isinstance(destination, DicomwebDestination):
+            return _stores(destination)
         from firstread.integration.hl7.mllp import probe
 
         probed = probe(destination.host, destination.port, destination.connect_timeout_s, tls_context(destination))
         return probed.reachable, probed.text
     except TlsFilesError as error:
         return False, str(error)
+
+
+def _stores(destination: DicomwebDestination) -> tuple[bool, str]:
+    from firstread.integration.dicomweb.client import DicomwebClient
+    from firstread.integration.dicomweb.store_client import probe
+
+    client = DicomwebClient(web_service(destination))
+    try:
+        return probe(client)
+    finally:
+        client.close()
 
 
 def problems(lines: Sequence[CheckLine]) -> list[CheckLine]:

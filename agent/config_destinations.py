@@ -1,4 +1,4 @@
-"""Where results go: the settings of a DICOM destination and of an HL7 destination."""
+"""Where results go: the settings of a DICOM, a DICOMweb and an HL7 destination."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from firstread.agent.config_sections import AETitle, Host, Port, Seconds, Section
+from firstread.agent.config_webservice import WebServiceSection
 from firstread.integration.hl7.charset import codec_of
 
 AckRule = Literal["retry", "reject", "reject_after_tries"]
@@ -63,7 +64,7 @@ class PeerSettings(_Reached):
     dimse_timeout_s: Seconds = Field(60, description="Wait for the answer to a message.")
 
 
-class _Destination(_Reached):
+class _Destination(Section):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$",
         description="Name in lists and commands: letters, digits, dot, dash, underscore.",
@@ -78,16 +79,18 @@ def _kinds(*possible: str) -> BeforeValidator:
     def check(value: object) -> object:
         kinds = (value,) if isinstance(value, str) else value
         if not isinstance(kinds, list | tuple) or not kinds or not all(kind in possible for kind in kinds):
-            raise ValueError("a dicom destination can get ['sr', 'heatmap'] or one of them, an hl7 destination ['oru']")
+            raise ValueError(
+                "a dicom or dicomweb destination can get ['sr', 'heatmap'] or one of them, an hl7 destination ['oru']"
+            )
         return tuple(dict.fromkeys(kinds))
 
     return BeforeValidator(check)
 
 
-class DicomDestination(_Destination):
+class DicomDestination(_Destination, _Reached):
     """A PACS or archive that takes our objects into the study (C-STORE)."""
 
-    type: Literal["dicom"] = Field(description="dicom or hl7.")
+    type: Literal["dicom"] = Field(description="dicom, dicomweb or hl7.")
     ae_title: AETitle = Field(description="AE title of the receiver.")
     sends: Annotated[tuple[Literal["sr", "heatmap"], ...], _kinds("sr", "heatmap")] = Field(
         ("sr", "heatmap"), description="What it gets."
@@ -100,6 +103,15 @@ class DicomDestination(_Destination):
     )
     commit_within_h: float = Field(
         48, gt=0, description="Not committed by then is an alarm; it is asked again until it answers."
+    )
+
+
+class DicomwebDestination(_Destination, WebServiceSection):
+    """A PACS or archive that takes our objects over HTTP (STOW-RS)."""
+
+    type: Literal["dicomweb"] = Field(description="dicom, dicomweb or hl7.")
+    sends: Annotated[tuple[Literal["sr", "heatmap"], ...], _kinds("sr", "heatmap")] = Field(
+        ("sr", "heatmap"), description="What it gets."
     )
 
 
@@ -134,10 +146,10 @@ class AbnormalFlags(Section):
     URGENT: HL7Code = Field("A", description="A is abnormal in table 0078.")
 
 
-class Hl7Destination(_Destination):
+class Hl7Destination(_Destination, _Reached):
     """A RIS or worklist that reads the priority from a result message (ORU over MLLP)."""
 
-    type: Literal["hl7"] = Field(description="dicom or hl7.")
+    type: Literal["hl7"] = Field(description="dicom, dicomweb or hl7.")
     sends: Annotated[tuple[Literal["oru"], ...], _kinds("oru")] = Field(("oru",), description="What it gets.")
     answer_timeout_s: Seconds = Field(30, description="Without an acknowledgement by then the message is sent again.")
     sending_application: HL7Text = Field("FIRSTREAD", description="MSH-3: NAME or NAME^OID^ISO.")
@@ -180,4 +192,4 @@ class Hl7Destination(_Destination):
         return self
 
 
-Destination = DicomDestination | Hl7Destination
+Destination = DicomDestination | DicomwebDestination | Hl7Destination

@@ -55,9 +55,9 @@ def _sentence(detail: ErrorDetails, root: type[BaseModel], tree: Mapping[str, An
     if kind == "missing":
         return f"{where} is missing: {_why(model, key)}"
     if kind == "union_tag_not_found":
-        return f'{where} has no type: add type = "dicom" or type = "hl7"'
+        return f'{where} has no type: add type = "dicom", "dicomweb" or "hl7"'
     if kind == "union_tag_invalid":
-        return f'{where}: type must be "dicom" or "hl7", not {detail["ctx"].get("tag")!r}'
+        return f'{where}: type must be "dicom", "dicomweb" or "hl7", not {detail["ctx"].get("tag")!r}'
     if kind == "value_error":
         message = str(detail["ctx"]["error"])
     else:
@@ -71,7 +71,7 @@ def _sentence(detail: ErrorDetails, root: type[BaseModel], tree: Mapping[str, An
 
 
 def _secret(key: str) -> bool:
-    return "password" in key or key == "url"
+    return key == "url" or any(word in key for word in ("password", "token", "secret"))
 
 
 def _why(model: type[BaseModel] | None, key: str) -> str:

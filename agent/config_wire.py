@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from firstread.agent.config import (
     Destination,
     DicomDestination,
+    DicomwebDestination,
     Hl7Destination,
     PeerSettings,
     Settings,
     SubscriberSettings,
 )
+from firstread.agent.config_webservice import WebServiceSection
 from firstread.agent.spool import INCOMING
 from firstread.agent.tls import TlsFiles, client_context
 from firstread.integration.hl7.acknowledge import AckKind
@@ -24,6 +26,8 @@ from firstread.models.prediction import Priority
 if TYPE_CHECKING:
     from firstread.integration.dicom.received import ReceiveSettings
     from firstread.integration.dicom.send import DicomPeer
+    from firstread.integration.dicomweb.client import WebService
+    from firstread.integration.dicomweb.tokens import Tokens
 
 
 def dicom_peer(settings: Settings, one: DicomDestination | PeerSettings) -> DicomPeer:
@@ -42,6 +46,33 @@ def dicom_peer(settings: Settings, one: DicomDestination | PeerSettings) -> Dico
         dimse_timeout_s=one.dimse_timeout_s,
         tls=tls_context(one),
     )
+
+
+def web_service(destination: DicomwebDestination) -> WebService:
+    """A DICOMweb service as the client knows it. Raises TlsFilesError."""
+    from firstread.integration.dicomweb.client import WebService
+
+    return WebService(
+        name=destination.name,
+        url=destination.url,
+        connect_timeout_s=destination.connect_timeout_s,
+        answer_timeout_s=destination.answer_timeout_s,
+        tls=tls_context(destination),
+        tokens=_tokens(destination),
+    )
+
+
+def _tokens(service: WebServiceSection) -> Tokens | None:
+    from firstread.integration.dicomweb.tokens import ClientCredentials, GivenToken
+
+    token = service.token_file or (service.token.get_secret_value() if service.token else None)
+    if token is not None:
+        return GivenToken(token)
+    secret = service.oauth2_client_secret_file
+    given = service.oauth2_client_secret.get_secret_value() if service.oauth2_client_secret else ""
+    if service.oauth2_token_url is None or service.oauth2_client_id is None:
+        return None
+    return ClientCredentials(service.oauth2_token_url, service.oauth2_client_id, secret or given, service.oauth2_scope)
 
 
 def subscriber_peer(settings: Settings, subscriber: SubscriberSettings) -> DicomPeer:

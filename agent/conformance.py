@@ -18,7 +18,7 @@ from pydicom.uid import UID
 from firstread import __version__
 from firstread.agent.commitment import GIVE_UP_H, SAME_ASSOCIATION_S
 from firstread.agent.commitment_asking import AGAIN_FIRST_S, AGAIN_MOST_S
-from firstread.agent.config import DicomDestination, DicomSettings, PeerSettings
+from firstread.agent.config import DicomDestination, DicomSettings, DicomwebDestination, PeerSettings
 from firstread.agent.config_sections import Section
 from firstread.agent.decompress import REVERSIBLE
 from firstread.agent.querying import MOST_MATCHES, MOST_OBJECTS
@@ -253,7 +253,8 @@ def _configuration() -> str:
     return "\n".join(
         f"`{name}`\n\n" + table(("parameter", "default", "what"), _settings(model, skip))
         for name, model in (
-            ("[dicom]", DicomSettings), ("[[destinations]]", DicomDestination), ("[[peers]]", PeerSettings),
+            ("[dicom]", DicomSettings), ("[[destinations]]", DicomDestination),
+            ("[[destinations]] of type dicomweb", DicomwebDestination), ("[[peers]]", PeerSettings),
         )
     )  # fmt: skip
 

@@ -7,14 +7,15 @@ import hashlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy import Connection
 
 from firstread.agent import clock
 from firstread.agent.audit import Audit
-from firstread.agent.config import Destination, DicomDestination, Hl7Destination, Settings
-from firstread.agent.config_wire import dicom_peer, judgements, tls_context
+from firstread.agent.config import Destination, DicomDestination, DicomwebDestination, Hl7Destination, Settings
+from firstread.agent.config_wire import dicom_peer, judgements, tls_context, web_service
 from firstread.agent.crashpoints import reached
 from firstread.agent.retries import backoff_s
 from firstread.agent.store import commitments_awaited, deliveries, watch
@@ -47,11 +48,15 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """``status``: the receiver's own code (``0000``, ``AA``). ``detail``: a sentence, warnings included."""
+    """``status``: the receiver's own code (``0000``, ``AA``). ``detail``: a sentence, warnings included.
+
+    ``wait_s``: how long the receiver asks to be left alone, with everything that is due there.
+    """
 
     verdict: Verdict
     status: str
     detail: str
+    wait_s: float | None = None
 
 
 class Line(Protocol):
@@ -92,6 +97,32 @@ class DicomLine:
         self._sender.close()
 
 
+class DicomwebLine:
+    """STOW-RS to a PACS; the connection is kept for the next object."""
+
+    def __init__(self, destination: DicomwebDestination) -> None:
+        from firstread.integration.dicomweb.client import DicomwebClient
+
+        self._client = DicomwebClient(web_service(destination))
+
+    def send(self, content: bytes, identity: str) -> Outcome:
+        """Delivered is what the response document names as stored; the rest as its reasons say (PS3.18 10.5.3)."""
+        from firstread.integration.dicom.status import OutcomeKind
+        from firstread.integration.dicomweb.store_client import store
+
+        answer = store(self._client, content)
+        verdict = {
+            OutcomeKind.DELIVERED: Verdict.DELIVERED,
+            OutcomeKind.RETRY: Verdict.RETRY,
+            OutcomeKind.REJECTED: Verdict.REFUSED,
+        }[answer.kind]
+        return Outcome(verdict, answer.status, answer.words, answer.wait_s)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._client.close()
+
+
 class Hl7Line:
     """A message over MLLP; the connection is kept, one message is in flight."""
 
@@ -130,6 +161,8 @@ def open_line(settings: Settings, destination: Destination) -> Line:
     """The way to a destination; nothing is connected before the first sending."""
     if isinstance(destination, DicomDestination):
         return DicomLine(settings, destination)
+    if isinstance(destination, DicomwebDestination):
+        return DicomwebLine(destination)
     return Hl7Line(destination)
 
 
@@ -154,6 +187,8 @@ class DestinationWorker:
         self._tls_state = state_of(self._tls_files)
         self._stop = threading.Event()
         self._asker = _asker(settings, store, destination)
+        self._not_before = 0.0
+        """On the boot clock: the receiver asked to be left alone until then."""
         self.due = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
@@ -194,6 +229,8 @@ class DestinationWorker:
     def send_next(self) -> bool:
         """Claims, sends and records one delivery. False when nothing is due."""
         name, hold = self._destination.name, self._destination.hold
+        if clock.now().boot_s < self._not_before:
+            return False
         with self._store.read() as connection:
             if not deliveries.any_due(connection, name, on_hold=hold, now=clock.now()):
                 return False
@@ -211,6 +248,8 @@ class DestinationWorker:
             outcome = Outcome(Verdict.REJECTED, "", CORRUPT)
         else:
             outcome = self._send(held, content)
+        if outcome.wait_s is not None and outcome.verdict is not Verdict.DELIVERED:
+            self._not_before = clock.now().boot_s + outcome.wait_s
         reached("delivery-sent")
         self._record_surely(held, outcome)
         reached("delivery-recorded")
@@ -294,7 +333,7 @@ class DestinationWorker:
                     now=now,
                 )
             else:
-                delay = backoff_s(held.attempts, retry.first_s, retry.max_s)
+                delay = max(backoff_s(held.attempts, retry.first_s, retry.max_s), outcome.wait_s or 0.0)
                 deliveries.retry_later(connection, held, delay_s=delay, refused=refused, now=now, **common)
                 if held.attempts >= 3:
                     watch.raise_alarm(
@@ -320,16 +359,24 @@ class DestinationWorker:
     def _audit(self, connection: Connection, held: DeliveryClaim, *, ended: bool) -> None:
         """Objects to a PACS are told of (PS3.15 A.5.3.3, A.5.3.7); messages are no instances."""
         one = self._destination
-        if not self._settings.audit.wanted or not isinstance(one, DicomDestination):
+        if not self._settings.audit.wanted or isinstance(one, Hl7Destination):
             return
+        receiver, address = (
+            (one.ae_title, one.host)
+            if isinstance(one, DicomDestination)
+            else (one.url, urlsplit(one.url).hostname or "")
+        )
         patient_id, sop_class = deliveries.told_of(connection, held)
         study = StudyObject(held.study_instance_uid, {sop_class: 1}, patient_id, held.accession_number)
-        Audit(self._settings).sending(connection, one.ae_title, one.host, study, ended=ended)
+        Audit(self._settings).sending(connection, receiver, address, study, ended=ended)
 
     def _lease_s(self) -> float:
         one = self._destination
         if isinstance(one, DicomDestination):
             return one.connect_timeout_s + one.acse_timeout_s + one.dimse_timeout_s + 60
+        if isinstance(one, DicomwebDestination):
+            # a token, the instance, and both once more after a 401
+            return (one.connect_timeout_s + one.answer_timeout_s) * 4 + 60
         return one.connect_timeout_s * 2 + one.answer_timeout_s * 2 + 60
 
 

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from firstread.agent.config import (
     DEFAULT_PRIORITIES,
     DicomDestination,
+    DicomwebDestination,
     Hl7Destination,
     PeerSettings,
     Settings,
@@ -175,6 +176,8 @@ def render_template() -> str:
     lines += _example(
         "A PACS that gets report and heat map into the same study.", "destinations", DicomDestination, pacs
     )
+    archive = {"name": "ARCHIVE", "type": "dicomweb", "url": "https://archive.example.org/dicom-web"}
+    lines += _example("The same over HTTP, by STOW-RS.", "destinations", DicomwebDestination, archive)
     ris = {"name": "RIS", "type": "hl7", "host": "ris.example.org", "port": 2575}
     lines += _example("A RIS or worklist that reads the priority.", "destinations", Hl7Destination, ris)
     peer = {"ae_title": "WORKSTATION", "host": "reading1.example.org", "port": 104}
@@ -262,7 +265,7 @@ def render_reference() -> str:
     lines += ["## [[web.users]]", "", _first_line(WebUser), "", *_rows(WebUser)]
     lines += ["## [[senders]]", "", _first_line(SenderSettings), "", *_rows(SenderSettings)]
     lines += ["## [[subscribers]]", "", _first_line(SubscriberSettings), "", *_rows(SubscriberSettings)]
-    for kind in (DicomDestination, Hl7Destination):
+    for kind in (DicomDestination, DicomwebDestination, Hl7Destination):
         tag = get_args(kind.model_fields["type"].annotation)[0]
         lines += [f'## [[destinations]] of type "{tag}"', "", _first_line(kind), "", *_rows(kind)]
     lines += ["## [[peers]]", "", _first_line(PeerSettings), "", *_rows(PeerSettings)]

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from firstread.agent.config import (
     DEFAULT_PRIORITIES,
     DicomDestination,
+    DicomwebDestination,
     Hl7Destination,
     Settings,
     SettingsError,
@@ -118,13 +119,13 @@ def test_unknown_key_in_the_environment_is_an_error_too(tmp_path: Path) -> None:
         (PACS + PACS, "2 [[destinations]] are named 'pacs': give each its own name"),
         (PACS.replace('"PACS"', '"worklist"', 1), "is named 'worklist', the built-in list"),
         (PACS.replace('ae_title = "PACS"', ""), "number 1 (PACS) ae_title is missing"),
-        (PACS + 'sends = ["oru"]', "a dicom destination can get ['sr', 'heatmap']"),
+        (PACS + 'sends = ["oru"]', "a dicom or dicomweb destination can get ['sr', 'heatmap']"),
         (RIS + 'sends = ["sr"]', "an hl7 destination ['oru']"),
         (RIS + 'priority_place = ["OBR-99"]', "priority_place = 'OBR-99': a place is one of"),
         (RIS + 'on_ack = {AA = "retry"}', "on_ack: AA is none of AE, AR, CE, CR"),
         (RIS + 'character_set = "EBCDIC"', "use UNICODE UTF-8, or 8859/1"),
         (RIS + 'on_ack = {AR = "ignore"}', "must be 'retry', 'reject' or"),
-        (PACS.replace('"dicom"', '"dimse"'), 'type must be "dicom" or "hl7", not \'dimse\''),
+        (PACS.replace('"dicom"', '"dimse"'), 'type must be "dicom", "dicomweb" or "hl7", not \'dimse\''),
         (PACS.replace('type = "dicom"', ""), "number 1 (PACS) has no type"),
         (PACS.replace('host = "pacs"', 'host = "http://pacs"'), "without spaces, scheme or port"),
         (PACS + 'tls_key_file = "k.pem"', "tls_... files are given but tls is false"),
@@ -256,3 +257,33 @@ def test_a_viewer_s_address_is_one_and_names_the_study(address: str) -> None:
     with pytest.raises(ValidationError, match="viewer_url"):
         Settings.model_validate({"web": {"viewer_url": address}})
     Settings.model_validate({"web": {"viewer_url": "https://viewer.example.org/v?StudyInstanceUIDs={study}"}})
+
+
+VNA = '[[destinations]]\nname = "VNA"\ntype = "dicomweb"\nurl = "https://vna/dicom-web/"\n'
+OAUTH2 = 'oauth2_token_url = "https://id/t"\noauth2_client_id = "a"\noauth2_client_secret_file = "s"\n'
+
+
+def test_a_dicomweb_destination_takes_its_token_from_the_environment_and_hides_it(tmp_path: Path) -> None:
+    settings = load(tmp_path, VNA + 'token_file = "t"\n', FIRSTREAD_DESTINATIONS__VNA__TOKEN="hush")
+    (vna,) = settings.destinations
+    assert isinstance(vna, DicomwebDestination) and vna.url == "https://vna/dicom-web" and vna.tls
+    assert vna.token is not None and vna.token.get_secret_value() == "hush" and vna.token_file is None
+    assert "hush" not in str(settings.masked())
+    (vna,) = load(tmp_path, VNA + OAUTH2).destinations
+    assert isinstance(vna, DicomwebDestination) and vna.oauth2_client_secret_file == tmp_path / "s"
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ('token = "a"\ntoken_file = "b"', "both token and token_file are given: keep one"),
+        ('oauth2_client_id = "a"', "oauth2_token_url, oauth2_client_id and its secret go together"),
+        ('tls_key_file = "k"', "tls_certificate_file and tls_key_file go together"),
+        ('host = "h"', "host is not a setting of type dicomweb, only of dicom"),
+        ('url = "http://u:p@h"', "name and password do not belong into the address"),
+    ],
+)
+def test_what_a_dicomweb_destination_cannot_mean_is_said(tmp_path: Path, added: str, said: str) -> None:
+    text = VNA.replace('url = "https://vna/dicom-web/"\n', "") if added.startswith("url") else VNA
+    told = sentence(tmp_path, text + added + "\n")
+    assert said in told and "u:p" not in told

@@ -31,8 +31,8 @@ def test_every_commented_default_is_the_default_in_force(tmp_path: Path) -> None
         assert getattr(settings, section) == getattr(default, section), section
     for label in settings.triage.findings:
         assert settings.triage.priority_of(label) == default.triage.priority_of(label)
-    pacs, ris = settings.destinations
-    for destination in (pacs, ris):
+    assert {one.type for one in settings.destinations} == {"dicom", "dicomweb", "hl7"}
+    for destination in settings.destinations:
         for key, field in type(destination).model_fields.items():
             if not field.is_required():
                 assert getattr(destination, key) == field.default, key

@@ -130,6 +130,19 @@ def test_three_refusals_are_a_rejection_with_an_alarm_that_says_what_to_do(bench
     assert "not for us" in alarm.text and "deliveries retry" in alarm.remedy
 
 
+def test_a_receiver_that_asks_to_be_left_alone_is_with_everything_that_is_due(bench, monkeypatch):
+    result_for(bench, "1.2.3", 1)
+    result_for(bench, "1.2.4", 1)
+    line = Script(Outcome(Verdict.RETRY, "503", "busy", wait_s=600))
+    sender = worker(bench, line, monkeypatch)
+    assert sender.send_next() and not sender.send_next()
+    bench.set_clock(599)
+    assert not sender.send_next() and line.sent == ["1.2.3/1"]
+    bench.set_clock(601)
+    assert sender.send_next() and sender.send_next()
+    assert sorted(line.sent) == ["1.2.3/1", "1.2.3/1", "1.2.4/1"]
+
+
 def test_outages_are_no_refusals(bench, monkeypatch):
     result_for(bench, "1.2.3", 1)
     sender = worker(bench, Script(*[retry("down")] * 10), monkeypatch)

@@ -91,6 +91,11 @@ class Orthanc:
             "retry": {"first_s": 0.3, "max_s": 1.0},
         }
 
+    @property
+    def dicomweb_url(self) -> str:
+        """Base of its DICOMweb services."""
+        return f"http://127.0.0.1:{self.http_port}/dicom-web"
+
     def get(self, path: str) -> Any:
         """What its REST interface answers."""
         return self.client.get(path).raise_for_status().json()
