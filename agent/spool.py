@@ -25,6 +25,8 @@ def prepare(spool: Path) -> None:
     """Makes the folders, for this user alone. Raises SpoolUnusable when that is not possible."""
     try:
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if spool.stat().st_mode & 0o077:  # made by somebody else, who did not think of whose films these are
+            spool.chmod(0o700)
         for name in (INCOMING, FILMS, PREVIEWS, RESULTS):
             (spool / name).mkdir(exist_ok=True, mode=0o700)
         probe = spool / f".probe-{uuid.uuid4().hex}"

@@ -92,7 +92,7 @@ class Agent:
 
     def start(self, *arguments: str, ready: bool = True) -> Agent:
         """Runs ``firstread run``; with ``ready`` until associations are accepted."""
-        self._choose_engine()
+        self.choose_engine()
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "firstread.agent.cli", "run", "-c", str(self.config), *arguments],
@@ -107,8 +107,8 @@ class Agent:
             assert self.ready, self.log.read_text()[-3000:]
         return self
 
-    def _choose_engine(self) -> None:
-        """Remembers an engine as if all had been measured here: else every fresh agent does that, for many seconds."""
+    def choose_engine(self) -> None:
+        """Remembers an engine, unless one is, as if all had been measured here: else every fresh agent does that, for many seconds."""
         settings = self.settings
         try:
             bundle = load_bundle(bundle_folder(settings.analysis.bundle))
@@ -117,6 +117,8 @@ class Agent:
         cache = settings.spool / "engines"
         cache.mkdir(parents=True, exist_ok=True)
         chosen = engine_choice._file(bundle, cache, settings.analysis.threads)
+        if chosen.exists():
+            return
         chosen.write_text(json.dumps([{"name": "cpu/onnxruntime", "images_per_s": 10.0}]), encoding="utf-8")
 
     def _ended(self) -> bool:

@@ -14,13 +14,18 @@ from tests.system.films import film, write
 
 def open_to_others(top: Path) -> list[str]:
     """Everything in a folder, and the folder, that group or others may read, write or enter."""
-    found = [path for path in (top, *top.rglob("*")) if not path.is_symlink() and not path.is_socket()]
+    found = [path for path in (top, *top.rglob("*")) if not path.is_symlink()]
     return [f"{stat.S_IMODE(path.stat().st_mode):o} {path}" for path in found if path.stat().st_mode & 0o077]
 
 
 def test_spool_database_log_of_writes_and_backup_are_for_their_owner(tmp_path: Path, tiny_bundle: Path) -> None:
     storescu = require_peer("storescu")
     agent = Agent(tmp_path / "agent", bundle=tiny_bundle)
+    agent.spool.mkdir(parents=True)
+    agent.spool.chmod(0o777)
+    agent.choose_engine()
+    for path in agent.spool.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
     before = os.umask(0o000)
     try:
         agent.start()
@@ -33,7 +38,7 @@ def test_spool_database_log_of_writes_and_backup_are_for_their_owner(tmp_path: P
         assert any(name.endswith("-wal") for name in names), sorted(names)
         assert open_to_others(spool) == []
         backup = tmp_path / "backup"
-        agent.command("backup", str(backup))
+        agent.run("backup", str(backup))
         assert open_to_others(backup) == []
     finally:
         os.umask(before)
