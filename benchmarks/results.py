@@ -4,7 +4,7 @@
 
 One core, everything warm, a study of one film with 15 findings and a raised pneumothorax:
 
-- SR: ours, beside highdicom's own constructors called with the whole content tree and evidence, as its documentation does.
+- SR: ours, beside highdicom's own constructors called with the whole content tree and evidence, as documented there.
 - heat map, 1024 px: ours, beside a figure of matplotlib and beside Pillow's blend in highdicom's Secondary Capture.
 - ORU^R01: ours, mapping included, beside hl7apy's writer given every field ready.
 
@@ -20,19 +20,26 @@ import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pydicom
 from PIL import Image
 
 from benchmarks.harness import Measured, arguments, report, require, rounds
+from firstread.agent.objects import map_size
 from firstread.integration.dicom import identity
 from firstread.integration.dicom.report import build_heat_map, build_report, concepts, content, warm
 from firstread.integration.dicom.report.instance import part10
 from firstread.integration.dicom.report.source import read_source
 from firstread.integration.hl7.mapping import Hl7Mapping
 from firstread.integration.hl7.result import build_oru
-from firstread.models.prediction import Box, ImageOutcome
+from firstread.models.prediction import ImageOutcome
+from firstread.models.preprocess import Placement
+from firstread.models.saliency import localise, over_film, upsample
 from tests.integration import hl7_examples
 from tests.integration.report_cases import DX, FILM, NOON, SERIES, SETTINGS, film, positive, uids
+
+Grey = npt.NDArray[np.uint8]
+Map = npt.NDArray[np.float32]
 
 SIDE = 1024
 GOALS_MS = {"SR": 120.0, "heat map 1024 px": 100.0, "ORU": 10.0}
@@ -43,9 +50,8 @@ FINDING = "Pneumothorax"
 
 def sr_ours() -> bytes:
     """As the agent builds it."""
-    return build_report(
-        ASSESSMENT, [film()], uids(ASSESSMENT, identity.SR), SETTINGS, content_datetime=NOON
-    ).part10  # fmt: skip
+    identities = uids(ASSESSMENT, identity.SR)
+    return build_report(ASSESSMENT, [film()], identities, SETTINGS, content_datetime=NOON).part10
 
 
 def sr_highdicom() -> bytes:
@@ -82,22 +88,32 @@ def same_reports(one: bytes, other: bytes) -> None:
 
 
 @functools.cache
-def picture() -> tuple[np.ndarray, np.ndarray]:
-    """A preview uint8 [1024, 819] and a map float32 [1024, 819] over it with one warm spot."""
+def picture() -> tuple[Grey, Map]:
+    """A preview uint8 [1024, 819] and an activation map float32 [7, 7] over it with one warm spot."""
     rows, columns = SIDE, round(SIDE * 0.8)
     across, down = np.meshgrid(np.linspace(-1, 1, columns), np.linspace(-1, 1, rows))
     noise = np.random.default_rng(1).normal(0, 6, (rows, columns))
     preview = np.clip(160 - 90 * (across**2 + down**2) + noise, 0, 255).astype(np.uint8)
-    heat = np.exp(-((across - 0.4) ** 2 + (down + 0.4) ** 2) / 0.05).astype(np.float32)
-    return preview, heat
+    cam = np.zeros((7, 7), np.float32)
+    cam[2, 5], cam[2, 4], cam[3, 5] = 1.0, 0.5, 0.4
+    return preview, cam
+
+
+def enlarged() -> tuple[Grey, Map]:
+    """The same, the map at the preview's size, as the peers' ways need it."""
+    preview, cam = picture()
+    return preview, upsample(cam, (preview.shape[0], preview.shape[1]))
 
 
 def heat_ours() -> bytes:
     """As the agent builds it."""
-    preview, heat = picture()
-    return build_heat_map(
-        ASSESSMENT, FINDING, film(), preview, heat, Box(480, 200, 650, 400), uids(ASSESSMENT, identity.HEATMAP), SETTINGS, NOON
-    ).part10  # fmt: skip
+    preview, cam = picture()
+    rows, columns = preview.shape
+    placement = Placement(rows, columns, 0, 0, columns, rows, 224)
+    heat = over_film(cam, placement, map_size(rows, columns))
+    box = localise(cam, placement)
+    identities = uids(ASSESSMENT, identity.HEATMAP)
+    return build_heat_map(ASSESSMENT, FINDING, film(), preview, heat, box, identities, SETTINGS, NOON).part10
 
 
 def heat_matplotlib() -> bytes:
@@ -109,7 +125,7 @@ def heat_matplotlib() -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    preview, heat = picture()
+    preview, heat = enlarged()
     rows, columns = preview.shape
     figure = Figure(figsize=(columns / 100, rows / 100), dpi=100)
     canvas = FigureCanvasAgg(figure)
@@ -128,7 +144,7 @@ def heat_pillow() -> bytes:
     """A colour table and Pillow's blend, in a Secondary Capture."""
     from PIL import ImageDraw
 
-    preview, heat = picture()
+    preview, heat = enlarged()
     levels = (heat * 255).astype(np.uint8)
     red = np.stack([levels, np.zeros_like(levels), 255 - levels], axis=-1)
     mixed = Image.composite(
@@ -141,7 +157,7 @@ def heat_pillow() -> bytes:
     return secondary_capture(np.asarray(mixed))
 
 
-def secondary_capture(pixels: np.ndarray) -> bytes:
+def secondary_capture(pixels: npt.NDArray[np.uint8]) -> bytes:
     """highdicom's Secondary Capture of RGB pixels, serialised."""
     from highdicom.sc import SCImage
 
