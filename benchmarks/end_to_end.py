@@ -75,14 +75,13 @@ class Ward:
         self.processes["RIS"] = psutil.Process(ris.pid)
 
     def cpu_s(self) -> dict[str, float]:
-        """CPU seconds of each process until now; decoders count for the analyser."""
+        """CPU seconds of each process until now; decoders, those that ended too, count for the analyser."""
         found = {}
         for name, process in self.processes.items():
-            family = [process]
-            if name not in ("supervisor",):
-                family += process.children(recursive=True)
-            times = [one.cpu_times() for one in family]
-            found[name] = sum(each.user + each.system for each in times)
+            own = process.cpu_times()
+            times = [own] if name == "supervisor" else [own, *map(_cpu_times, process.children(recursive=True))]
+            ended = 0.0 if name == "supervisor" else own.children_user + own.children_system
+            found[name] = sum(each.user + each.system for each in times) + ended
         return found
 
     def send(self, gaps_s: Sequence[float], associations: int = ASSOCIATIONS) -> dict[str, float]:
@@ -120,6 +119,10 @@ class Ward:
             kinds.setdefault(str(held.StudyInstanceUID), []).append(str(held.Modality))
         require(kinds.keys() == studies, f"the PACS has results of {len(kinds)} of {len(studies)} studies")
         require(all(sorted(each) == ["OT", "SR"] for each in kinds.values()), "a report or heat map is missing")
+
+
+def _cpu_times(process: psutil.Process) -> Any:
+    return process.cpu_times()
 
 
 @contextmanager
