@@ -75,13 +75,15 @@ class Ward:
         self.processes["RIS"] = psutil.Process(ris.pid)
 
     def cpu_s(self) -> dict[str, float]:
-        """CPU seconds of each process until now; decoders, those that ended too, count for the analyser."""
-        found = {}
+        """CPU seconds of each process until now; the analyser's decoders are told apart from it."""
+        found = {"decode": 0.0}
         for name, process in self.processes.items():
             own = process.cpu_times()
-            times = [own] if name == "supervisor" else [own, *map(_cpu_times, process.children(recursive=True))]
-            ended = 0.0 if name == "supervisor" else own.children_user + own.children_system
-            found[name] = sum(each.user + each.system for each in times) + ended
+            found[name] = own.user + own.system
+            if name != "supervisor":
+                children = [_cpu_times(one) for one in process.children(recursive=True)]
+                below = sum(each.user + each.system for each in children) + own.children_user + own.children_system
+                found["decode" if name == "analyse" else name] += below
         return found
 
     def send(self, gaps_s: Sequence[float], associations: int = ASSOCIATIONS) -> dict[str, float]:
@@ -133,7 +135,7 @@ def ward(folder: Path, film: Path, **sections: Any) -> Iterator[Ward]:
     with storescp(folder / "pacs") as pacs:
         settings = {
             "study": {"quiet_period_s": QUIET_PERIOD_S},
-            "analysis": {"threads": 0, "decode_workers": 2, "device": "auto"},
+            "analysis": {"threads": os.cpu_count(), "decode_workers": 2, "device": "auto"},
             "worklist": {"enabled": True},
             "destinations": [
                 pacs.destination,
@@ -170,16 +172,28 @@ def spread(latencies: Sequence[float]) -> str:
 
 def burst(one: Ward, films: int) -> dict[str, Any]:
     """Films/s and CPU seconds a film of every process."""
-    before = one.cpu_s()
+    before, machine_before = one.cpu_s(), psutil.cpu_times()
     began = time.monotonic() + 0.2
     latencies = one.send([0.0] * films)
     took = max(latencies.values())
     # what follows the last acknowledgement (the last objects to the PACS) belongs to these films too
     one.count_objects()
     settled = time.monotonic() - began
-    after = one.cpu_s()
+    after, machine_after = one.cpu_s(), psutil.cpu_times()
     cpu = {name: (after[name] - before[name]) / films for name in before}
-    return {"films/s": films / took, "took_s": took, "settled_s": settled, "CPU s a film": cpu, "films": films}
+    busy = _busy_s(machine_after) - _busy_s(machine_before)
+    return {
+        "films/s": films / took,
+        "took_s": took,
+        "CPU s a film": cpu,
+        "films": films,
+        "others_cores": max(0.0, busy - sum(cpu.values()) * films) / settled,
+    }
+
+
+def _busy_s(times: Any) -> float:
+    """CPU seconds of the whole machine that were not idle."""
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def limiting(cpu: Mapping[str, float], rate: float) -> str:
@@ -235,7 +249,10 @@ def measure(asked: argparse.Namespace) -> None:
     for stage, spent in sorted(cpu.items(), key=lambda pair: -pair[1]):
         print(f"| {stage} | {spent:.3f} | {spent * rate:.0%} |")
     print(f"| together | {total:.3f} | {total * rate:.0%} |")
-    print(f"\nWhat limits: {limiting(cpu, rate)}\n")
+    print(f"\nWhat limits: {limiting(cpu, rate)}")
+    others: float = found["others_cores"]
+    print(f"Other work on the machine took {others:.2f} of its {cores} cores meanwhile: ", end="")
+    print(f"of what was left, the rate is {rate * total / max(cores - others, 0.01):.0%}\n")
     print("Seconds from the first byte to the acknowledged ORU (quiet period 0.5 s):\n")
     print("| arrivals | films | least | median | 90 % | 99 % | most |\n|---|---|---|---|---|---|---|")
     print(f"| one idle film | {len(idle)} | {spread(idle)} |")
