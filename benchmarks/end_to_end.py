@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,15 @@ def write_film(path: Path, megabytes: float) -> None:
     film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = placeholder(INSTANCE)
     film.AccessionNumber = film.PatientID = ACCESSION
     film.save_as(path, enforce_file_format=True)
+
+
+@dataclass(frozen=True)
+class SentFilm:
+    """Monotonic moments: its first byte was due, Success came, the RIS acknowledged its message."""
+
+    due: float
+    stored: float
+    acknowledged: float
 
 
 class Ward:
@@ -87,7 +97,12 @@ class Ward:
         return found
 
     def send(self, gaps_s: Sequence[float], associations: int = ASSOCIATIONS) -> dict[str, float]:
-        """Sends a film after each gap; latency in seconds for each study, to its acknowledged ORU.
+        """Sends a film after each gap; latency in seconds for each study, to its acknowledged ORU."""
+        found = self.send_timed(gaps_s, associations)
+        return {study: film.acknowledged - film.due for study, film in found.items()}
+
+    def send_timed(self, gaps_s: Sequence[float], associations: int = ASSOCIATIONS) -> dict[str, SentFilm]:
+        """Sends a film after each gap; what became of each study's.
 
         Raises WrongResult where a film was not stored or a study not acknowledged in time.
         """
@@ -98,13 +113,13 @@ class Ward:
         first, self._next = self._next, self._next + len(moments)
         sent = self._modality.ask([first, moments, associations])
         require(all(one[3] == 0 for one in sent) and len(sent) == len(moments), "a film was not stored")
-        due = {one[0]: one[1] for one in sent}
+        due, stored = {one[0]: one[1] for one in sent}, {one[0]: one[2] for one in sent}
         deadline = time.monotonic() + PATIENCE_S
         while True:
             acknowledged: dict[str, float] = self._ris.ask("who?")
             missing = due.keys() - acknowledged.keys()
             if not missing:
-                return {study: acknowledged[study] - moment for study, moment in due.items()}
+                return {study: SentFilm(due[study], stored[study], acknowledged[study]) for study in due}
             if time.monotonic() > deadline:
                 raise WrongResult(f"{len(missing)} of {len(due)} studies have no acknowledged ORU")
             time.sleep(0.25)
