@@ -4,7 +4,8 @@
 
 A real agent with all its roles and its reading list, with the settings that ``firstread init`` gives but for a quiet
 period of 0.5 s; DCMTK's storescp as PACS, light stand-ins as modality and RIS, all on this machine. Every film is a
-study of its own: a native phantom of 3000 x 2460 pixels, 12 bits, with a pneumothorax.
+study of its own: a native phantom of 3000 x 2460 pixels, 12 bits, with a pneumothorax. The network is the reference's
+ResNet50 at 224 px with random weights (``--side 0``: the shipped bundle, which reads fewer pixels).
 
 - burst: 200 films at once over 4 associations (60 with ``--short``): films/s from the first byte to the last
   acknowledgement, CPU seconds a film and share of a core for each role and each peer, and which one limits.
@@ -27,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ from pydicom import dcmread
 
 from benchmarks.harness import PeerMissing, WrongResult, arguments, machine, program, require
 from benchmarks.standins import ACCESSION, INSTANCE, SERIES, STUDY, Standin, placeholder, uid
+from firstread.models.bundle import load_bundle, reference_bundle
 from firstread.models.phantoms.cohort import demo_cohort
+from tests.models.tiny import make_tiny_bundle
 from tests.system.agent import Agent
 from tests.system.pacs import StoreScp, storescp
 
@@ -138,12 +141,21 @@ class Ward:
         require(all(sorted(each) == ["OT", "SR"] for each in kinds.values()), "a report or heat map is missing")
 
 
+def bundle_of(folder: Path, side: int) -> Path | str:
+    """A bundle of the reference's network with random weights that reads squares of that side; its name for 0."""
+    if side == 0:
+        return "reference"
+    known = load_bundle(reference_bundle()).architecture
+    network = {one.name: getattr(known, one.name) for one in fields(known) if one.name not in ("outputs", "input_size")}
+    return make_tiny_bundle(folder / "bundle", input_size=side, **network)
+
+
 def _cpu_times(process: psutil.Process) -> Any:
     return process.cpu_times()
 
 
 @contextmanager
-def ward(folder: Path, film: Path, **sections: Any) -> Iterator[Ward]:
+def ward(folder: Path, film: Path, bundle: Path | str = "reference", **sections: Any) -> Iterator[Ward]:
     """The agent, ready and warm, between its peers."""
     program("storescp", "dcmtk")
     ris = Standin("ris")
@@ -157,7 +169,7 @@ def ward(folder: Path, film: Path, **sections: Any) -> Iterator[Ward]:
                 {"name": "ris", "type": "hl7", "host": "127.0.0.1", "port": ris.hello},
             ],
         }
-        agent = Agent(folder / "agent", bundle="reference", **(settings | sections))
+        agent = Agent(folder / "agent", bundle=bundle, **(settings | sections))
         try:
             agent.start()
             agent.wait_all_roles()
@@ -226,6 +238,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--megabytes", type=float, default=15, help="size of a film")
     parser.add_argument("--films", type=int, help="films of the burst")
+    parser.add_argument("--side", type=int, default=224, help="pixels of the network's input; 0: the shipped bundle")
     parser.add_argument("--no-load", action="store_true", help="the burst and idle films alone")
     try:
         measure(parser.parse_args())
@@ -246,7 +259,7 @@ def measure(asked: argparse.Namespace) -> None:
         film = folder / "film.dcm"
         write_film(film, asked.megabytes)
         size = film.stat().st_size / 1e6
-        with ward(folder, film) as one:
+        with ward(folder, film, bundle_of(folder, asked.side)) as one:
             idle = [next(iter(one.send([1.0]).values())) for _ in range(5 if asked.short else 15)]
             found = burst(one, films)
             rate = found["films/s"]
@@ -259,7 +272,10 @@ def measure(asked: argparse.Namespace) -> None:
     cpu: dict[str, float] = found["CPU s a film"]
     total = sum(cpu.values())
     cores = os.cpu_count() or 1
-    print(f"A burst of {films} films of {size:.1f} MB: {found['took_s']:.1f} s, {rate:.2f} films/s\n")
+    side = asked.side or load_bundle(reference_bundle()).input_size
+    print(
+        f"{films} films of {size:.1f} MB at once, network at {side} px: {found['took_s']:.1f} s, {rate:.2f} films/s\n"
+    )
     print("| stage | CPU s a film | of one core |\n|---|---|---|")
     for stage, spent in sorted(cpu.items(), key=lambda pair: -pair[1]):
         print(f"| {stage} | {spent:.3f} | {spent * rate:.0%} |")
