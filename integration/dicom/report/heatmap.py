@@ -130,12 +130,11 @@ def _overlaid(film: Image.Image, saliency: npt.NDArray[np.float32]) -> Image.Ima
     np.clip(levels, 0.0, 1.0, out=levels)
     np.multiply(levels, 255, out=levels)
     smooth = Image.fromarray(levels.astype(np.uint8)).resize(film.size, Image.Resampling.BILINEAR)
-    heat = np.asarray(smooth)
     opacity = np.interp(np.arange(256), [0, 64, 160, 255], [0, 0, 0.8, 1.0]) * _STRONGEST * 255
-    colour = Image.fromarray(_colours()[heat])
-    mask = Image.fromarray(opacity.astype(np.uint8)[heat])
+    mask = smooth.point(opacity.astype(np.uint8).tolist())
+    smooth.putpalette(_colours().tobytes())  # Pillow looks colours up much faster than numpy
     picture = film.convert("RGB")
-    picture.paste(colour, (0, 0), mask)
+    picture.paste(smooth.convert("RGB"), (0, 0), mask)
     return picture
 
 
