@@ -312,3 +312,13 @@ def test_random_bytes_in_an_association_never_end_the_receiver(tmp_path: Path) -
         assert eventually(lambda: receiver.active_associations == 0)
         assert len(inbox.instances) == 1
         assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_stopping_while_a_peer_that_was_aborted_lingers_is_no_error(tmp_path: Path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(reactor, "_LINGER_S", 2.0)
+    with receiving(tmp_path) as (receiver, _), RawPeer(receiver.address) as peer:
+        peer.associate()
+        peer.send_pdu(0x77, b"no PDU that the standard knows")
+        assert peer.read_pdu()[0] == 7
+        receiver.stop(grace_s=0.1)
+    assert [record.message for record in caplog.records if record.exc_info] == []
