@@ -164,6 +164,9 @@ class EventDrivenDUL(DULServiceProvider):  # type: ignore[misc]
             self._abort_hard(f"unexpected error: {type(error).__name__}: {error}")
         finally:
             self._kill_thread = True
+            with contextlib.suppress(queue.Empty):
+                while True:  # a PDU that nobody takes would keep its whole buffer until the collector comes
+                    self._recv_pdu.get(block=False)
             self._wakeup_out.close()
             self._wakeup_in.close()
             self.assoc.wake()
