@@ -117,7 +117,7 @@ def test_limits_reject_transiently_and_a_release_makes_room(tmp_path: Path) -> N
 
 def test_peers_that_were_aborted_and_hold_their_connections_take_nobodys_place(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(reactor, "_LINGER_S", 4.0)
-    with receiving(tmp_path, maximum_associations=2, maximum_per_calling_ae=2) as (receiver, inbox):
+    with receiving(tmp_path, maximum_associations=2, maximum_per_calling_ae=2) as (receiver, _):
         rude = [RawPeer(receiver.address) for _ in range(2)]
         for peer in rude:
             peer.associate()
