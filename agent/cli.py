@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from firstread.agent.commands import alarms, bundles, certs, data, keeping, outbox, reading, service, studies
+from firstread.agent.commands import alarms, bundles, capacity, certs, data, keeping, outbox, reading, service, studies
 
 app = typer.Typer(
     name="firstread",
@@ -39,6 +39,7 @@ app.command()(keeping.restore)
 app.command("legal-hold")(keeping.legal_hold)
 app.command()(service.password)
 app.command()(certs.certs)
+app.command()(capacity.capacity)
 
 
 def main() -> None:
