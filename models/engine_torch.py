@@ -7,6 +7,7 @@ from typing import cast
 
 import structlog
 import torch
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from firstread.models.bundle import Bundle, read_weights
 from firstread.models.engine import Coded, DeviceLost, Engine, EngineError, OutOfMemory, Raw, Squares
@@ -21,6 +22,21 @@ def network_of(bundle: Bundle) -> ChestNetwork:
     network = ChestNetwork(bundle.architecture)
     load_state(network, {name: torch.from_numpy(array) for name, array in read_weights(bundle).items()})
     return network.eval().requires_grad_(False)
+
+
+def fold_norms(network: ChestNetwork) -> ChestNetwork:
+    """The same network with every batch normalisation folded into the convolution before it, in place."""
+    for module in list(network.modules()):
+        for name, convolution in list(module.named_children()):
+            if not isinstance(convolution, torch.nn.Conv2d):
+                continue
+            # ResNet calls them conv1 and bn1, and 0 and 1 where a stage shrinks.
+            norm_name = "1" if name == "0" else name.replace("conv", "bn")
+            norm = getattr(module, norm_name, None)
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(convolution, norm))
+                setattr(module, norm_name, torch.nn.Identity())
+    return network
 
 
 class EagerEngine(Engine):
@@ -97,7 +113,8 @@ class CudaEngine(Engine):
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         self._dtype = torch.float16 if precision == "f16" else torch.float32
-        self._network = network_of(bundle).to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        folded = fold_norms(network_of(bundle))
+        self._network = folded.to(device=device, dtype=self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._graphs: dict[int, _Graph | None] = {}
 
     def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from firstread.models import engine_choice
 from firstread.models.bundle import Bundle, load_bundle
@@ -26,7 +27,7 @@ from firstread.models.engine import (
 )
 from firstread.models.engine_onnx import OnnxEngine
 from firstread.models.engine_openvino import OpenVinoEngine
-from firstread.models.engine_torch import EagerEngine, ScriptEngine
+from firstread.models.engine_torch import EagerEngine, ScriptEngine, fold_norms, network_of
 from tests.models.tiny import make_tiny_bundle
 
 
@@ -293,7 +294,6 @@ def test_the_processor_engine_starts_without_torch(bundle: Bundle) -> None:
 
 @pytest.mark.gpu
 def test_the_gpu_agrees_with_the_processor(bundle: Bundle, squares: Squares) -> None:
-    torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     engine = open_engine(bundle, "cuda")
@@ -306,7 +306,6 @@ def test_the_gpu_agrees_with_the_processor(bundle: Bundle, squares: Squares) -> 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["f32", "f16"])
 def test_a_graph_of_each_size_gives_what_the_processor_gives(bundle: Bundle, precision: str) -> None:
-    torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     from firstread.models.engine_torch import CudaEngine
@@ -321,6 +320,14 @@ def test_a_graph_of_each_size_gives_what_the_processor_gives(bundle: Bundle, pre
         )  # fmt: skip
         assert found.saliency is not None and len(found.saliency) == films
     assert all(engine._graphs.values()), "every size was captured"
+
+
+def test_folded_norms_change_no_answer(bundle: Bundle, squares: Squares) -> None:
+    engine, expected = EagerEngine(bundle), EagerEngine(bundle).run(squares)
+    engine._network = fold_norms(network_of(bundle))
+    assert not [one for one in engine._network.modules() if isinstance(one, torch.nn.BatchNorm2d)]
+    found = engine.run(squares)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
 
 
 def test_a_batch_is_spread_over_devices_and_comes_back_in_order(bundle: Bundle, squares: Squares) -> None:
@@ -343,7 +350,6 @@ def test_a_batch_is_spread_over_devices_and_comes_back_in_order(bundle: Bundle, 
 
 @pytest.mark.gpu
 def test_a_batch_too_large_for_the_gpu_is_halved(bundle: Bundle) -> None:
-    torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     engine = open_engine(bundle, "cuda")
