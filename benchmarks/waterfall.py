@@ -4,8 +4,9 @@
 
 The agent with its peers as in ``benchmarks.end_to_end``. The waterfall is the film of median latency among single
 ones, sent one after the other to an idle agent: its trail, with the modality's and the RIS's own clock readings. The
-flame graph is of all roles and their decoders while a burst is worked off, sampled by py-spy 100 times a second
-(``pip install py-spy``); what only waits is left out, and so are boxes too narrow to see.
+flame graph is of all roles and their decoders while a burst is worked off: each role as wide as the CPU seconds that
+the kernel counted, divided within by the samples of py-spy, 100 a second (``pip install py-spy``). What only waits is
+left out, and so are boxes too narrow to see.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -64,20 +65,18 @@ def waterfall(one: Ward, films: int = 9) -> str:
     seen = [next(iter(one.send_timed([1.0]).items())) for _ in range(films)]
     study, film = sorted(seen, key=lambda pair: pair[1].acknowledged - pair[1].due)[films // 2]
     one.count_objects()
-    trail = one.agent.study(study)["trail"]
+    trail = one.agent.wait_ended(study)["trail"]
     offset = time.time() - time.monotonic()
 
-    def at(what: str, detail: str = "", last: bool = False) -> float:
+    def at(what: str, *, last: bool = False) -> float:
         found = [
-            datetime.fromisoformat(step["at"]).timestamp() - offset - film.due
-            for step in trail
-            if step["what"] == what and detail in str(step["detail"])
+            datetime.fromisoformat(step["at"]).timestamp() - offset - film.due for step in trail if step["what"] == what
         ]
-        require(bool(found), f"the trail has no {what!r} {detail}: {sorted({step['what'] for step in trail})}")
+        require(bool(found), f"the trail has no {what!r}: {sorted({step['what'] for step in trail})}")
         return found[-1 if last else 0]
 
-    stored, claimed, read = film.stored - film.due, at("claimed"), at("analysed")
-    summed = at("analysed", last=True)
+    stored, claimed, read = film.stored - film.due, at("claimed"), at("image analysed")
+    summed = at("analysed")
     acknowledged = film.acknowledged - film.due
     bars = [
         ("C-STORE: bytes, fsync, commit, Success", 0.0, stored, 0),
@@ -86,7 +85,7 @@ def waterfall(one: Ward, films: int = 9) -> str:
         (f"quiet period of {QUIET_PERIOD_S:g} s, counted from the film", stored, stored + QUIET_PERIOD_S, 3),
         ("summed up: report, heat map, message, commit", stored + QUIET_PERIOD_S, summed, 2),
         ("message to the RIS, acknowledged", summed, acknowledged, 0),
-        ("report and heat map to the PACS", summed, at("delivered", last=True), 4),
+        ("report and heat map to the PACS", summed, at("delivery delivered", last=True), 4),
     ]
     return drawn_waterfall(bars, f"One film of 15 MB, median of {films} single ones: {acknowledged:.2f} s to the ORU")
 
@@ -110,7 +109,7 @@ def drawn_waterfall(bars: Sequence[tuple[str, float, float, int]], title: str) -
 
 
 def sampled(one: Ward, spy: str, file: Path, films: int, seconds: int) -> Counter[tuple[str, ...]]:
-    """Stacks (role first) with their samples, of the whole agent while it works off a burst."""
+    """Stacks (role first) of the whole agent while it works off a burst, in microseconds of CPU a film."""
     assert one.agent.process is not None
     command = [spy, "record", "--subprocesses", "--rate", "100", "--duration", str(seconds), "--format", "raw"]
     with subprocess.Popen(
@@ -119,10 +118,12 @@ def sampled(one: Ward, spy: str, file: Path, films: int, seconds: int) -> Counte
         stderr=subprocess.DEVNULL,
     ) as process:
         time.sleep(2)
+        before = one.cpu_s()
         sending = threading.Thread(target=one.send, args=([0.0] * films,))
         sending.start()
         sending.join()
         one.count_objects()
+        after = one.cpu_s()
         process.wait()
     found: Counter[tuple[str, ...]] = Counter()
     for line in file.read_text(encoding="utf-8").splitlines():
@@ -131,7 +132,19 @@ def sampled(one: Ward, spy: str, file: Path, films: int, seconds: int) -> Counte
         if not _WAITING.match(frames[-1]):
             found[tuple(shortened(frames))] += int(count)
     require(sum(found.values()) > 100, "py-spy saw next to nothing")
-    return found
+    return weighed(found, {role: after[role] - before[role] for role in after}, films)
+
+
+def weighed(samples: Counter[tuple[str, ...]], cpu_s: Mapping[str, float], films: int) -> Counter[tuple[str, ...]]:
+    """Microseconds of CPU a film instead of samples: each role weighs what the kernel says that it has used.
+
+    py-spy takes threads that the kernel holds for disk or socket for running ones, in some roles more than in others.
+    """
+    of_role: Counter[str] = Counter()
+    for stack, count in samples.items():
+        of_role[stack[0]] += count
+    scale = {role: cpu_s[role] / films * 1e6 / count for role, count in of_role.items()}
+    return Counter({stack: round(count * scale[stack[0]]) for stack, count in samples.items()})
 
 
 def shortened(frames: Sequence[str]) -> Iterator[str]:
@@ -165,7 +178,7 @@ def flame(samples: Counter[tuple[str, ...]]) -> str:
             here.samples += count
     lines: list[str] = []
     deepest = _draw(root, 0.0, 0, root.samples, lines)
-    title = f"Where the processor time of films goes: {root.samples} samples of all roles at work ({machine()})"
+    title = f"Where {root.samples / 1000:.0f} ms of CPU of a film go, peers left out ({machine()})"
     return svg(40 + (deepest + 1) * BAR, [text(10, 20, title, 13), *lines])
 
 
@@ -175,7 +188,7 @@ def _draw(parent: Box, left: float, depth: int, total: int, lines: list[str]) ->
         width = one.samples / total * WIDTH
         if one.samples / total >= LEAST_SHARE:
             top = 32 + depth * BAR
-            share = f"{name}: {one.samples / total:.1%}"
+            share = f"{name}: {one.samples / 1000:.1f} ms, {one.samples / total:.1%}"
             lines.append(box(left, top, width, BAR - 1, COLOURS[sum(map(ord, name)) % len(COLOURS)], share))
             if width > 30:
                 lines.append(text(left + 3, top + 12, name[: int(width / 6.2)], 10))

@@ -129,7 +129,7 @@ def _overlaid(film: Image.Image, saliency: npt.NDArray[np.float32]) -> Image.Ima
     levels = np.nan_to_num(saliency, nan=0.0, posinf=1.0, neginf=0.0)
     np.clip(levels, 0.0, 1.0, out=levels)
     np.multiply(levels, 255, out=levels)
-    smooth = Image.fromarray(levels.astype(np.uint8)).resize(film.size, Image.Resampling.BICUBIC)
+    smooth = Image.fromarray(levels.astype(np.uint8)).resize(film.size, Image.Resampling.BILINEAR)
     heat = np.asarray(smooth)
     opacity = np.interp(np.arange(256), [0, 64, 160, 255], [0, 0, 0.8, 1.0]) * _STRONGEST * 255
     colour = Image.fromarray(_colours()[heat])
