@@ -48,6 +48,15 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
 
 _EXAMPLES: Mapping[tuple[str, str], str] = {
     ("web", "viewer_url"): '"https://viewer.example.org/viewer?StudyInstanceUIDs={study}"',
+    ("archive", "tls_ca_file"): '"/etc/firstread/ca.pem"',
+    ("archive", "tls_certificate_file"): '"/etc/firstread/client.pem"',
+    ("archive", "tls_key_file"): '"/etc/firstread/client.key"',
+    ("archive", "token"): '"..."',
+    ("archive", "token_file"): '"/etc/firstread/archive.token"',
+    ("archive", "oauth2_token_url"): '"https://login.example.org/token"',
+    ("archive", "oauth2_client_id"): '"firstread"',
+    ("archive", "oauth2_client_secret"): '"..."',
+    ("archive", "oauth2_client_secret_file"): '"/etc/firstread/archive.secret"',
     ("notices", "smtp_host"): '"mail.example.org"',
     ("notices", "webhook_url"): '"https://alerts.example.org/firstread"',
     ("notices", "tls_ca_file"): '"/etc/firstread/ca.pem"',
