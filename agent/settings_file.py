@@ -48,6 +48,7 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
 
 _EXAMPLES: Mapping[tuple[str, str], str] = {
     ("web", "viewer_url"): '"https://viewer.example.org/viewer?StudyInstanceUIDs={study}"',
+    ("web", "viewer_folder"): '"/var/lib/firstread-viewer"',
     ("notices", "smtp_host"): '"mail.example.org"',
     ("notices", "webhook_url"): '"https://alerts.example.org/firstread"',
     ("notices", "tls_ca_file"): '"/etc/firstread/ca.pem"',
