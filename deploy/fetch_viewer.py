@@ -1,7 +1,7 @@
 """Fetches the OHIF viewer (MIT) and sets it up for this server: ``python deploy/fetch_viewer.py FOLDER``.
 
-The built pages come inside npm's package ``@ohif/app``, through whatever registry npm is set up for; its version and hash
-are pinned here. Then name FOLDER as ``viewer_folder`` in ``[web]``.
+The built pages come inside npm's package ``@ohif/app``, through whatever registry npm is set up for; its version
+and hash are pinned here. Then name FOLDER as ``viewer_folder`` in ``[web]``.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def fetch(folder: Path) -> None:
         raise SystemExit("npm is not installed: on Debian, apt-get install npm")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".viewer-", dir=folder.parent) as scratch:
-        packed = subprocess.run(
+        packed = subprocess.run(  # noqa: S603
             [npm, "pack", "--silent", PACKAGE, "--pack-destination", scratch], check=False, stdout=subprocess.DEVNULL
         )
         tarballs = list(Path(scratch).glob("*.tgz"))

@@ -131,9 +131,8 @@ class Guard:
         document = headers.get("sec-fetch-dest", "document") == "document" and "sec-websocket-key" not in headers
         if method == "GET" and document and not path.startswith("/dicom-web/"):
             asked = Request(scope).url
-            return RedirectResponse(
-                f"/login?next={quote(asked.path + (f'?{asked.query}' if is_viewer(path) else ''))}", 303
-            )
+            back = f"{asked.path}?{asked.query}" if is_viewer(path) and asked.query else asked.path
+            return RedirectResponse(f"/login?next={quote(back)}", 303)
         return PlainTextResponse("Log in first.\n", 401)
 
 

@@ -15,8 +15,9 @@ ADDRESS = PLACE + "/viewer?StudyInstanceUIDs={study}"
 """Where it shows a study."""
 
 POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' blob: data:; manifest-src 'self'; "
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self' blob: data:; manifest-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 """Content security policy of the viewer alone: its codecs are WebAssembly, its workers are made by itself, its styles
@@ -43,7 +44,7 @@ class ViewerFiles(StaticFiles):
         return response
 
 
-async def _not_set_up(scope: Scope, receive: Receive, send: Send) -> None:
+async def _not_set_up(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise HTTPException(404, "No viewer is set up: fetch it by deploy/fetch_viewer.py and set [web] viewer_folder.")
 
 
