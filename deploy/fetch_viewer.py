@@ -90,6 +90,8 @@ def adapt(folder: Path) -> None:
         moved = text.replace('__webpack_require__.p = "/"', f'__webpack_require__.p = "{PLACE}"')
         if moved != text:
             script.write_text(moved, "utf-8")
+    for sheet in folder.glob("*.css"):
+        sheet.write_text(re.sub(r"url\((['\"]?)/(?!/)", rf"url(\1{PLACE}", sheet.read_text("utf-8")), "utf-8")
     page = folder / "index.html"
     text = page.read_text("utf-8")
     inline = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
