@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from firstread.agent.commands import alarms, bundles, certs, data, keeping, outbox, reading, service, studies
+from firstread.agent.commands import (
+    alarms,
+    bundles,
+    capacity,
+    certs,
+    data,
+    fetching,
+    keeping,
+    outbox,
+    reading,
+    service,
+    studies,
+)
 
 app = typer.Typer(
     name="firstread",
@@ -25,6 +37,7 @@ app.command("study")(studies.show_study)
 app.command("sr")(studies.show_sr)
 app.command("oru")(studies.show_oru)
 app.command()(studies.replay)
+app.command()(fetching.fetch)
 app.add_typer(outbox.app, name="deliveries")
 app.add_typer(reading.app, name="worklist")
 app.add_typer(alarms.app, name="alarms")
@@ -39,6 +52,7 @@ app.command()(keeping.restore)
 app.command("legal-hold")(keeping.legal_hold)
 app.command()(service.password)
 app.command()(certs.certs)
+app.command()(capacity.capacity)
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ from firstread.agent.config_sections import (
     plain,
 )
 from firstread.agent.config_sentences import sentences_for
-from firstread.agent.config_webservice import FILES_OF_A_SERVICE
+from firstread.agent.config_webservice import FILES_OF_A_SERVICE, ArchiveSettings
 
 __all__ = [
     "DEFAULT_PRIORITIES",
@@ -109,6 +109,7 @@ class Settings(Section):
     web: WebSettings = WebSettings()
     dicomweb: DicomwebSettings = DicomwebSettings()
     worklist: WorklistSettings = WorklistSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     audit: AuditSettings = AuditSettings()
     alarms: AlarmSettings = AlarmSettings()
     notices: NoticeSettings = NoticeSettings()
@@ -277,6 +278,8 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     for key in ("file", "tls_ca_file", "tls_certificate_file", "tls_key_file"):
         settle(tree.get("audit"), key)
     settle(tree.get("notices"), "tls_ca_file")
+    for key in FILES_OF_A_SERVICE:
+        settle(tree.get("archive"), key)
     for name in ("destinations", "peers", "subscribers"):
         tables = tree.get(name)
         for table in tables if isinstance(tables, list) else ():

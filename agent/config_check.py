@@ -70,6 +70,8 @@ def check(settings: Settings) -> list[CheckLine]:
             )
     asked += [(files.section, partial(_served, files)) for files in served_tls(settings).values()]
     asked += [(name, partial(_certificate, name, path)) for name, path in certificates(settings).items()]
+    if settings.archive.url:
+        asked.append(("[archive]", partial(_archive, settings)))
     asked += [(f"[[peers]] {peer.ae_title}", partial(_peer, settings, peer)) for peer in settings.peers]
     for destination in settings.all_destinations:
         asked.append((destination.name, _question(settings, destination, runs)))
@@ -269,6 +271,22 @@ def _peer(settings: Settings, peer: PeerSettings) -> CheckLine:
         return CheckLine(subject, Level.PROBLEM, str(error))
     # Workstations are switched off at night: nothing of the agent's own work waits for one.
     return CheckLine(subject, Level.OK if echoed.ok else Level.NOTE, echoed.detail)
+
+
+def _archive(settings: Settings) -> CheckLine:
+    from firstread.integration.dicomweb.client import DicomwebClient
+    from firstread.integration.dicomweb.search_client import probe
+
+    try:
+        client = DicomwebClient(web_service(settings.archive))
+    except TlsFilesError as error:
+        return CheckLine("[archive]", Level.PROBLEM, str(error))
+    try:
+        reached, text = probe(client)
+    finally:
+        client.close()
+    # Films are received and read without it.
+    return CheckLine("[archive]", Level.OK if reached else Level.NOTE, text)
 
 
 def _reach(settings: Settings, destination: Destination) -> tuple[bool, str]:

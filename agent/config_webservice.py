@@ -75,3 +75,15 @@ class WebServiceSection(Section):
         if by_token and any(oauth2):
             raise ValueError("both a token and oauth2_... are given: keep one")
         return self
+
+
+class ArchiveSettings(WebServiceSection):
+    """Where films are fetched back from that were deleted here when their days were over (WADO-RS)."""
+
+    url: str = Field("", description="Base address of its DICOMweb services; empty: there is none to fetch from.")
+    answer_timeout_s: Seconds = Field(900, description="For one study with all its films, however slowly it comes.")
+
+    @field_validator("url", "oauth2_token_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        return http_address(value) if value else value

@@ -16,7 +16,7 @@ from firstread.agent.config import (
     Settings,
     SubscriberSettings,
 )
-from firstread.agent.config_webservice import WebServiceSection
+from firstread.agent.config_webservice import ArchiveSettings, WebServiceSection
 from firstread.agent.spool import INCOMING
 from firstread.agent.tls import TlsFiles, client_context
 from firstread.integration.hl7.acknowledge import AckKind
@@ -48,12 +48,12 @@ def dicom_peer(settings: Settings, one: DicomDestination | PeerSettings) -> Dico
     )
 
 
-def web_service(destination: DicomwebDestination) -> WebService:
+def web_service(destination: DicomwebDestination | ArchiveSettings) -> WebService:
     """A DICOMweb service as the client knows it. Raises TlsFilesError."""
     from firstread.integration.dicomweb.client import WebService
 
     return WebService(
-        name=destination.name,
+        name="archive" if isinstance(destination, ArchiveSettings) else destination.name,
         url=destination.url,
         connect_timeout_s=destination.connect_timeout_s,
         answer_timeout_s=destination.answer_timeout_s,
@@ -157,14 +157,18 @@ def receive_settings(settings: Settings, tls: ssl.SSLContext | None = None) -> R
     )
 
 
-def tls_context(destination: Destination | PeerSettings) -> ssl.SSLContext | None:
+def tls_context(destination: Destination | PeerSettings | ArchiveSettings) -> ssl.SSLContext | None:
     """Client TLS 1.2 or 1.3 with checked names, None when the other side is plain. Raises TlsFilesError."""
     if not destination.tls:
         return None
+    if isinstance(destination, ArchiveSettings):
+        place = "[archive]"
+    elif isinstance(destination, PeerSettings):
+        place = f"[[peers]] {destination.ae_title}"
+    else:
+        place = f"[[destinations]] {destination.name}"
     return client_context(
-        f"[[peers]] {destination.ae_title}"
-        if isinstance(destination, PeerSettings)
-        else f"[[destinations]] {destination.name}",
+        place,
         destination.tls_ca_file,
         destination.tls_certificate_file,
         destination.tls_key_file,

@@ -32,6 +32,10 @@ log = structlog.get_logger()
 
 ACTOR = "studies"
 
+MAP_SIDE = 256
+"""Longest side in pixels at which evidence is laid over the film: activation maps have 7 to 16 pixels a side, and the
+heat map enlarges what it gets smoothly; at the preview's size it cost twice as much."""
+
 Built = TypeVar("Built")
 
 
@@ -111,7 +115,7 @@ class ResultObjects:
             finding.label,
             self._settings.spool / image.path,
             preview,
-            seen.over_film(finding.label, (preview.shape[0], preview.shape[1])),
+            seen.over_film(finding.label, map_size(preview.shape[0], preview.shape[1])),
             seen.box(finding.label) if finding.present and seen.shows(finding.label) else None,
             (
                 derive_uid(self._site_uid, study_uid, assessment.revision, HEATMAP),
@@ -201,6 +205,12 @@ class ResultObjects:
             raise ValueError("the image has no preview")
         with Image.open(self._settings.spool / image.preview_path) as picture:
             return np.asarray(picture.convert("L"))
+
+
+def map_size(rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of the map over a preview of that size: its proportions, longest side MAP_SIDE at most."""
+    shrink = min(1.0, MAP_SIDE / max(rows, columns))
+    return max(1, round(rows * shrink)), max(1, round(columns * shrink))
 
 
 def leading_finding(assessment: Assessment) -> FindingResult | None:

@@ -20,7 +20,7 @@ from firstread.agent.store.tables import StudyState
 from firstread.models.prediction import Assessment
 
 ACTOR = "replay"
-PURGED = "its films were deleted when their days were over: fetch the study from the archive and send it again"
+PURGED = "its films were deleted when their days were over: `firstread fetch` brings them back where [archive] is set"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import platform
 import shutil
 import statistics
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,8 +30,13 @@ class WrongResult(Exception):
 
 
 def program(name: str, package: str) -> str:
-    """Path of a peer's program. Raises PeerMissing."""
-    found = shutil.which(name)
+    """Path of a peer's program; Python's scripts of the same name are none (pynetdicom installs a storescu).
+
+    Raises PeerMissing.
+    """
+    ours = sysconfig.get_path("scripts")
+    folders = [one for one in os.environ.get("PATH", "").split(os.pathsep) if one != ours]
+    found = shutil.which(name, path=os.pathsep.join(folders))
     if found is None:
         raise PeerMissing(f"{name} is missing: apt-get install {package}")
     return found

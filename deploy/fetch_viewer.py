@@ -24,6 +24,10 @@ PLACE = "/viewer/"
 LEFT_OUT = ("ort", "dicom-microscopy-viewer", "customizations")
 """Folders that films do not need: networks that segment in the browser (150 MB), slides, examples."""
 
+FIRST_OF_STRING = "voiLutModule.voiLUTFunction[0]"
+FIRST_OF_EITHER = "[].concat(voiLutModule.voiLUTFunction)[0]"
+"""Its loader takes the first letter of a VOI LUT Function that is a string, finds no function "L", and draws white."""
+
 CONFIG = """window.config = {
   routerBasename: '/viewer',
   extensions: [],
@@ -85,11 +89,16 @@ def unpack(tarball: Path, folder: Path) -> None:
 def adapt(folder: Path) -> None:
     """Moves the pages from ``/`` to their place, and scripts that stand in the page into a file: no inline script is
     let run here."""
+    mended = 0
     for script in folder.glob("*.js"):
         text = script.read_text("utf-8")
+        mended += text.count(FIRST_OF_STRING)
         moved = text.replace('__webpack_require__.p = "/"', f'__webpack_require__.p = "{PLACE}"')
+        moved = moved.replace(FIRST_OF_STRING, FIRST_OF_EITHER)
         if moved != text:
             script.write_text(moved, "utf-8")
+    if not mended:
+        raise SystemExit(f"{PACKAGE} is another than the one that this script was written for")
     for sheet in folder.glob("*.css"):
         sheet.write_text(re.sub(r"url\((['\"]?)/(?!/)", rf"url(\1{PLACE}", sheet.read_text("utf-8")), "utf-8")
     page = folder / "index.html"

@@ -10,7 +10,9 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,28 @@ class Engine(ABC):
         return np.concatenate([first[0], second[0]]), maps
 
 
+class SpreadEngine(Engine):
+    """Several devices as one: a batch is cut in as many parts, which run at the same time."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        super().__init__(engines[0].bundle)
+        self._engines = list(engines)
+        self._threads = ThreadPoolExecutor(len(engines), thread_name_prefix="device")
+        self.name, self.device = engines[0].name, ",".join(one.device for one in engines)
+
+    def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:
+        """As one of the engines answers, in the batch's order; raises what one of them raises."""
+        edges = np.linspace(0, len(batch), min(len(self._engines), len(batch)) + 1).astype(int)
+        parts = [slice(first, last) for first, last in pairwise(edges)]
+        running = [
+            self._threads.submit(engine.raw, batch[part], None if coded is None else coded[part])
+            for engine, part in zip(self._engines, parts, strict=False)
+        ]
+        answers = [one.result() for one in running]
+        maps = [answer[1] for answer in answers if answer[1] is not None]
+        return np.concatenate([answer[0] for answer in answers]), np.concatenate(maps) if maps else None
+
+
 class FallbackEngine(Engine):
     """An engine on a device that may be lost: then it opens another one, raises an alarm and answers all the same."""
 
@@ -156,8 +180,9 @@ def open_engine(
 ) -> Engine:
     """Open the fastest engine for a bundle whose canaries come out right.
 
-    ``device``: ``auto`` (a GPU when there is one), ``cpu``, ``cuda`` or ``cuda:1``. ``cache``: a folder for graphs and
-    measurements; without it nothing is measured or kept. ``threads``: processor threads, all cores by default.
+    ``device``: ``auto`` (all GPUs when there are any), ``cpu``, ``cuda`` (all GPUs) or ``cuda:1``. ``cache``: a folder
+    for graphs and measurements; without it nothing is measured or kept. ``threads``: processor threads, all cores by
+    default.
     ``on_alarm``: told, in a sentence, when a GPU is passed over or lost and the processor takes its place; without it a
     lost GPU raises :class:`DeviceLost` to the caller.
 
@@ -201,13 +226,12 @@ def _open_cpu(bundle: Bundle, cache: Path | None, threads: int | None) -> Engine
 def _open_cuda(
     bundle: Bundle, device: str, cache: Path | None, threads: int | None, on_alarm: Callable[[str], None] | None
 ) -> Engine:
-    from firstread.models.engine_torch import CudaEngine
+    from firstread.models.engine_torch import cuda_devices
 
     try:
-        engine: Engine = CudaEngine(bundle, "cuda:0" if device in ("auto", "cuda") else device)
-        result = check(engine, bundle)
-        if not result.ok:
-            raise EngineError(result.detail)
+        wanted = (cuda_devices() or ["cuda:0"]) if device in ("auto", "cuda") else [device]
+        opened = [_on_gpu(bundle, one) for one in wanted]
+        engine = opened[0] if len(opened) == 1 else SpreadEngine(opened)
     except EngineError as error:
         if device != "auto":
             raise
@@ -217,6 +241,20 @@ def _open_cuda(
     if on_alarm is None:
         return engine
     return FallbackEngine(engine, lambda: _open_cpu(bundle, cache, threads), on_alarm)
+
+
+def _on_gpu(bundle: Bundle, device: str) -> Engine:
+    """One GPU's engine: half precision where the canaries allow it, else float32."""
+    from firstread.models.engine_torch import CudaEngine
+
+    said = ""
+    for precision in ("f16", "f32"):
+        engine = CudaEngine(bundle, device, precision)
+        result = check(engine, bundle)
+        if result.ok:
+            return engine
+        said = result.detail
+    raise EngineError(said)
 
 
 def _has_gpu() -> bool:

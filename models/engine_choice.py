@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -74,6 +75,11 @@ def _makers(bundle: Bundle, cache: Path | None, threads: int) -> dict[str, Make]
 
         return OnnxEngine(bundle, cache, threads)
 
+    def openvino(precision: str) -> Engine:
+        from firstread.models.engine_openvino import OpenVinoEngine
+
+        return OpenVinoEngine(bundle, cache, threads, precision)
+
     def script() -> Engine:
         from firstread.models.engine_torch import ScriptEngine
 
@@ -86,7 +92,23 @@ def _makers(bundle: Bundle, cache: Path | None, threads: int) -> dict[str, Make]
 
     if bundle.architecture.name == "onnx":
         return {"cpu/onnxruntime": file}
-    return {"cpu/onnxruntime": onnx, "cpu/torchscript": script, "cpu/torch": eager}
+    found: dict[str, Make] = {"cpu/onnxruntime": onnx, "cpu/openvino": partial(openvino, "f32")}
+    if _has_bfloat16():
+        found["cpu/openvino-bf16"] = partial(openvino, "bf16")
+    return found | {"cpu/torchscript": script, "cpu/torch": eager}
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16; where it does not, that is only slower."""
+    return any(flag in _flags() for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def _flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def remembered(bundle: Bundle, cache: Path, threads: int) -> tuple[Measurement, ...]:
@@ -125,7 +147,7 @@ def _file(bundle: Bundle, cache: Path, threads: int) -> Path:
 
 def _key(bundle: Bundle, threads: int) -> str:
     """What a measurement depends on: the weights, their size, this processor and the libraries."""
-    libraries = [metadata.version(name) for name in ("onnxruntime", "torch")]
+    libraries = [_version(name) for name in ("onnxruntime", "openvino", "torch")]
     parts = [
         bundle.weights_sha256,
         repr(bundle.architecture),
@@ -136,6 +158,13 @@ def _key(bundle: Bundle, threads: int) -> str:
         *libraries,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "absent"
 
 
 def _processor() -> str:

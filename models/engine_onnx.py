@@ -28,7 +28,7 @@ class OnnxEngine(Engine):
 
     def __init__(self, bundle: Bundle, cache: Path | None, threads: int) -> None:
         super().__init__(bundle)
-        self._session = _session(_graph_file(bundle, cache) if cache is not None else _graph_bytes(bundle), threads)
+        self._session = _session(graph_file(bundle, cache) if cache is not None else graph_bytes(bundle), threads)
         self._names = ["logits", "activations"] if bundle.architecture.has_maps else ["logits"]
 
     def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:
@@ -99,18 +99,19 @@ def _session(graph: str | bytes, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _graph_bytes(bundle: Bundle) -> bytes:
+def graph_bytes(bundle: Bundle) -> bytes:
+    """Our own network's ONNX graph."""
     return bytes(build_graph(bundle.architecture, read_weights(bundle), bundle.input_size).SerializeToString())
 
 
-def _graph_file(bundle: Bundle, cache: Path) -> str:
-    """The graph as a file, written once; a torn file from a crash cannot stand there (rename after fsync)."""
+def graph_file(bundle: Bundle, cache: Path) -> str:
+    """The graph in the cache, written once; a torn file from a crash cannot stand there (rename after fsync)."""
     shape = hashlib.sha256(repr((bundle.architecture, bundle.input_size)).encode()).hexdigest()[:16]
     path = cache / f"{bundle.weights_sha256[:24]}-{shape}-v{GRAPH_VERSION}.onnx"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=cache, suffix=".partial", delete=False) as stream:
-            stream.write(_graph_bytes(bundle))
+            stream.write(graph_bytes(bundle))
             stream.flush()
             os.fsync(stream.fileno())
         Path(stream.name).replace(path)

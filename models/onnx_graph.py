@@ -18,10 +18,10 @@ from firstread.models.architecture import (
 )
 from firstread.models.metadata import encoded_length
 
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 """Part of the name of every cached graph: raise it when the graph built here changes."""
 
-OPSET = 17
+OPSET = 18
 EPSILON = 1e-5
 """What torch adds to a variance in batch normalisation."""
 
@@ -134,10 +134,11 @@ def _dense_head(graph: _Graph, architecture: Architecture, x: str) -> str:
 def _linear_head(graph: _Graph, architecture: Architecture, x: str, cells: int) -> str:
     classes = graph.constant("classes", graph.weights["fc.weight"][:, :, None, None].astype(np.float32))
     activations = graph.add("Conv", [x, classes], "activations", kernel_shape=[1, 1])
+    over_cells = graph.constant("cell_axes", np.array([2, 3], np.int64))
     if architecture.pooling == "mean":
-        pooled = graph.add("ReduceMean", [activations], "pooled_cells", axes=[2, 3], keepdims=0)
+        pooled = graph.add("ReduceMean", [activations, over_cells], "pooled_cells", keepdims=0)
     else:
-        total = graph.add("ReduceLogSumExp", [activations], "summed_cells", axes=[2, 3], keepdims=0)
+        total = graph.add("ReduceLogSumExp", [activations, over_cells], "summed_cells", keepdims=0)
         share = graph.constant("log_cells", np.array(2 * np.log(cells), np.float32))
         pooled = graph.add("Sub", [total, share], "pooled_cells")
     return graph.add(

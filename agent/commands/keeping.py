@@ -110,6 +110,7 @@ def backup(
     from firstread.agent.backup import BackupError, back_up
 
     settings = settings_from(config)
+    os.umask(0o077)
     try:
         with _progress("files") as bar:
             kept = back_up(settings, target, bar)
@@ -128,6 +129,8 @@ def restore(
     """Puts a backup into the empty folder that [storage] path names; the agent must not run."""
     from firstread.agent.backup import BackupError, check_backup
     from firstread.agent.backup import restore as put_back
+
+    os.umask(0o077)
     from firstread.agent.spool import SpoolInUse, SpoolUnusable, prepare, take_spool
 
     settings = settings_from(config)

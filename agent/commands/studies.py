@@ -20,6 +20,7 @@ from firstread.agent.commands.common import (
     print_table,
     say,
 )
+from firstread.agent.commands.fetching import fetch_purged
 
 
 class From(enum.StrEnum):
@@ -277,6 +278,8 @@ def replay(
         elif dry_run:
             done = list(replays.preview(settings, store, rows, bundle))
         else:
+            if settings.archive.url:
+                fetch_purged(settings, store, rows)
             done = list(replays.analyse_again(store, rows, bundle=bundle, why=why))
     if as_json:
         print_json([one.__dict__ for one in done])

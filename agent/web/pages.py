@@ -45,8 +45,9 @@ class Pages:
 
     def row(self, view: RowView, now: datetime) -> str:
         """A row with its waiting time at ``now``."""
-        wait = now - datetime.fromtimestamp(view.arrived_ms / 1000, now.tzinfo)
-        return self._row(view).replace(WAIT, words.wait_words(max(wait, timedelta(0))))
+        before, after = self._row(view)
+        wait = timedelta(seconds=max(0.0, now.timestamp() - view.arrived_ms / 1000))
+        return f"{before}{words.wait_words(wait)}{after}"
 
     def rows(self, views: Iterable[RowView], now: datetime) -> str:
         """Rows one after the other."""
@@ -75,8 +76,10 @@ class Pages:
             separators=(",", ":"),
         )
 
-    def _render_row(self, view: RowView) -> str:
-        return self._row_template.render(row=view).strip() + "\n"
+    def _render_row(self, view: RowView) -> tuple[str, str]:
+        """What stands before the waiting time, and behind it."""
+        before, _, after = (self._row_template.render(row=view).strip() + "\n").partition(WAIT)
+        return before, after
 
 
 @lru_cache(maxsize=16)

@@ -58,6 +58,10 @@ class RowView:
     overdue: bool
     film: int | None
 
+    def __hash__(self) -> int:
+        """Of few fields: rows are looked up by the thousand, and hashing all of them took a quarter of a page."""
+        return hash((self.id, self.arrived_ms, self.why))
+
     @property
     def signature(self) -> str:
         """Changes whenever anything that is shown does."""

@@ -65,6 +65,8 @@ class Owner(Protocol):
 
     def happened(self, event: AssociationEvent) -> None: ...
 
+    def ending(self, association: AcceptedAssociation) -> None: ...
+
     def ended(self, association: AcceptedAssociation) -> None: ...
 
 
@@ -159,6 +161,11 @@ class AcceptedAssociation(EventDrivenAssociation):
                 outcome = AssociationOutcome.RELEASED if released else AssociationOutcome.ABORTED
                 self.report(outcome, "" if released else self.dul.ended_by or "connection lost")
             self.owner.ended(self)
+
+    def kill(self) -> None:
+        """Ends both threads; while the peer still reads our last PDU, this counts as open no more."""
+        self.owner.ending(self)
+        super().kill()
 
     def _live(self) -> None:
         self.dul.start()

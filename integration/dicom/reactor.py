@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
 
@@ -45,6 +46,10 @@ _WAITING_MESSAGES = 8
 
 _WAITING_PDUS = 16
 """So many PDUs may wait to be sent; who has more to say waits."""
+
+
+_FROM_US = frozenset(("Evt7", "Evt8", "Evt9", "Evt11", "Evt12", "Evt14", "Evt15"))
+"""Events of our own primitives on a standing association (PS3.8 Table 9-10)."""
 
 
 class WakingQueue(queue.Queue[Any]):
@@ -151,10 +156,17 @@ class EventDrivenDUL(DULServiceProvider):  # type: ignore[misc]
         try:
             while not self._kill_thread:
                 self._step()
+        except InvalidEventError:
+            # What the peer sent has no place in this state, and pynetdicom's table does not know the pair.
+            self._abort_hard(f"a PDU that has no place in state {self.state_machine.current_state}")
         except Exception as error:
-            self._abort_hard(error)
+            LOGGER.error("association aborted by an unexpected error", exc_info=error)
+            self._abort_hard(f"unexpected error: {type(error).__name__}: {error}")
         finally:
             self._kill_thread = True
+            with contextlib.suppress(queue.Empty):
+                while True:  # a PDU that nobody takes would keep its whole buffer until the collector comes
+                    self._recv_pdu.get(block=False)
             self._wakeup_out.close()
             self._wakeup_in.close()
             self.assoc.wake()
@@ -172,6 +184,11 @@ class EventDrivenDUL(DULServiceProvider):  # type: ignore[misc]
         try:
             event = self.event_queue.get(block=False)
         except queue.Empty:
+            return
+        if event in _FROM_US and self.state_machine.current_state == "Sta13":
+            # Ended meanwhile by the peer or by its bad PDU: what we wanted to say has nobody to hear it.
+            with contextlib.suppress(queue.Empty):
+                self.to_provider_queue.get(block=False)
             return
         self.state_machine.do_action(event)
 
@@ -234,10 +251,9 @@ class EventDrivenDUL(DULServiceProvider):  # type: ignore[misc]
     def _note(self, why: str) -> None:
         self.ended_by = self.ended_by or why
 
-    def _abort_hard(self, error: Exception) -> None:
+    def _abort_hard(self, why: str) -> None:
         """Past the state machine: tells the peer (A-ABORT, PS3.8 9.3.8), closes, and tells the association."""
-        LOGGER.error("association aborted by an unexpected error", exc_info=error)
-        self._note(f"unexpected error: {type(error).__name__}: {error}")
+        self._note(why)
         abort = A_ABORT_RQ()
         abort.source = 0x02
         abort.reason_diagnostic = 0x00

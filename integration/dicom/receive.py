@@ -211,6 +211,11 @@ class Receiver:
         except Exception:
             log.exception("on_association_failed")
 
+    def ending(self, association: AcceptedAssociation) -> None:
+        """Counts an association no more: it serves nothing, whatever its connection still does."""
+        with self._lock:
+            self._admitted.discard(association)
+
     def ended(self, association: AcceptedAssociation) -> None:
         """Forgets an association."""
         with self._lock:

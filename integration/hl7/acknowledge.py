@@ -152,8 +152,10 @@ def read_acknowledgement(
     if msa is None:
         return AckOutcome(AckKind.NOT_OURS, text="the answer holds no MSA segment, so it acknowledges nothing")
     code = msa.value(1).upper()
-    if msa.value(2) != expected_control_id:
-        about = "no message" if not msa.value(2) else "another message"
+    # As it stands on the wire: what is made legible first would turn another's identifier into ours.
+    named = "".join(msa.parts(2)[:1]).strip(" ")
+    if named != expected_control_id:
+        about = "another message" if named else "no message"
         return AckOutcome(AckKind.NOT_OURS, code, text=f"the answer ({code or 'no code'}) names {about}, not ours")
     meanings = {**JUDGEMENTS, **(judgements or {})}
     conditions = _conditions(message)

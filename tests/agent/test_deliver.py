@@ -106,6 +106,17 @@ def test_what_the_receiver_accepts_is_delivered_with_its_status(bench, monkeypat
     assert (row.state, row.status, row.detail) == (DeliveryState.DELIVERED, "AA", "stored")
 
 
+def test_one_line_is_opened_for_all_that_a_destination_gets(bench, monkeypatch):
+    for study in ("1.2.3", "1.2.4", "1.2.5"):
+        result_for(bench, study, 1)
+    line, opened = Script(), []
+    one = worker(bench, line, monkeypatch)
+    monkeypatch.setattr(deliver, "open_line", lambda _settings, destination: opened.append(destination) or line)
+    while one.send_next():
+        pass
+    assert len(line.sent) == 3 and len(opened) == 1
+
+
 def test_a_retry_waits_and_carries_the_same_identity(bench, monkeypatch):
     result_for(bench, "1.2.3", 1)
     line = Script(retry())

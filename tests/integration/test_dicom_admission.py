@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,26 @@ def test_limits_reject_transiently_and_a_release_makes_room(tmp_path: Path) -> N
         else:
             pytest.fail("the place of a released association stayed taken")
         for peer in (second, third, fourth):
+            peer.socket.close()
+
+
+def test_peers_that_were_aborted_and_hold_their_connections_take_nobodys_place(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(reactor, "_LINGER_S", 4.0)
+    with receiving(tmp_path, maximum_associations=2, maximum_per_calling_ae=2) as (receiver, _):
+        rude = [RawPeer(receiver.address) for _ in range(2)]
+        for peer in rude:
+            peer.associate()
+            peer.send_pdu(0x77, b"no PDU that the standard knows")
+            assert peer.read_pdu()[0] == 7
+        # Both stay connected, as somebody may who means harm; our side waits for seconds until they go.
+        for _ in range(100):
+            if not receiver.active_associations:
+                break
+            time.sleep(0.01)
+        with RawPeer(receiver.address) as peer:
+            assert peer.associate()[0] == 2
+            assert peer.store(Film()) == (0, "")
+        for peer in rude:
             peer.socket.close()
 
 

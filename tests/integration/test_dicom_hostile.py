@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import socket
@@ -312,3 +313,28 @@ def test_random_bytes_in_an_association_never_end_the_receiver(tmp_path: Path) -
         assert eventually(lambda: receiver.active_associations == 0)
         assert len(inbox.instances) == 1
         assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_stopping_while_a_peer_that_was_aborted_lingers_is_no_error(tmp_path: Path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(reactor, "_LINGER_S", 2.0)
+    with receiving(tmp_path) as (receiver, _), RawPeer(receiver.address) as peer:
+        peer.associate()
+        peer.send_pdu(0x77, b"no PDU that the standard knows")
+        assert peer.read_pdu()[0] == 7
+        receiver.stop(grace_s=0.1)
+    assert [record.message for record in caplog.records if record.exc_info] == []
+
+
+def test_data_that_comes_before_an_association_is_not_kept(tmp_path: Path) -> None:
+    gc.collect()
+    gc.disable()  # what hangs in a cycle would be found only by the collector, and keep 256 KiB until then
+    try:
+        with receiving(tmp_path) as (receiver, _):
+            for _ in range(5):
+                with RawPeer(receiver.address) as peer:
+                    peer.send_fragment(b"too early", 0x02)
+                    assert peer.read_pdu()[0] == 7
+            assert eventually(lambda: not receiver._open())
+            assert not [one for one in gc.get_objects() if isinstance(one, reactor.DataPdu)]
+    finally:
+        gc.enable()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from firstread.models import engine_choice
 from firstread.models.bundle import Bundle, load_bundle
@@ -20,11 +21,13 @@ from firstread.models.engine import (
     FallbackEngine,
     OutOfMemory,
     Raw,
+    SpreadEngine,
     Squares,
     open_engine,
 )
 from firstread.models.engine_onnx import OnnxEngine
-from firstread.models.engine_torch import EagerEngine, ScriptEngine
+from firstread.models.engine_openvino import OpenVinoEngine
+from firstread.models.engine_torch import EagerEngine, ScriptEngine, fold_norms, network_of
 from tests.models.tiny import make_tiny_bundle
 
 
@@ -193,8 +196,9 @@ def test_an_engine_that_does_not_open_leaves_the_next_one_to_try(
 
 def test_the_fastest_engine_of_this_machine_is_measured_once_and_remembered(bundle: Bundle, tmp_path: Path) -> None:
     found = engine_choice.measurements(bundle, tmp_path, 1)
-    assert {row.name for row in found} == {"cpu/onnxruntime", "cpu/torchscript", "cpu/torch"}
-    assert all(row.images_per_s > 0 and not row.refused for row in found)
+    exact = {"cpu/onnxruntime", "cpu/openvino", "cpu/torchscript", "cpu/torch"}
+    assert {row.name for row in found} - {"cpu/openvino-bf16"} == exact
+    assert all(row.images_per_s > 0 and not row.refused for row in found if row.name in exact)
     assert engine_choice.remembered(bundle, tmp_path, 1) == found
     assert engine_choice.remembered(bundle, tmp_path, 2) == ()
 
@@ -207,7 +211,55 @@ def test_what_was_measured_decides(bundle: Bundle, tmp_path: Path) -> None:
     ]
     engine_choice._file(bundle, tmp_path, 1).write_text(json.dumps(rows))
     names = [name for name, _ in engine_choice.cpu_engines(bundle, tmp_path, 1)]
-    assert names == ["cpu/torchscript", "cpu/torch", "cpu/onnxruntime"]
+    assert names[:2] == ["cpu/torchscript", "cpu/torch"]
+    assert names[2] == "cpu/onnxruntime"
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["with a cache", "without"])
+def test_openvino_agrees_with_torch(bundle: Bundle, squares: Squares, tmp_path: Path, cached: bool) -> None:
+    found = OpenVinoEngine(bundle, tmp_path if cached else None, 1).run(squares)
+    expected = EagerEngine(bundle).run(squares)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(found.saliency, expected.saliency, atol=1e-3)
+
+
+def test_openvino_talks_to_nobody(bundle: Bundle) -> None:
+    code = (
+        "import sys; from pathlib import Path; from firstread.models.bundle import load_bundle;"
+        "from firstread.models.engine_openvino import OpenVinoEngine;"
+        f"OpenVinoEngine(load_bundle(Path({str(bundle.folder)!r})), None, 1);"
+        "sys.exit(any(name.startswith('openvino_telemetry.') for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_bfloat16_reports_only_where_the_canaries_agree(bundle: Bundle) -> None:
+    """On a processor with it the reduced precision is tried like any engine, and struck off like any engine."""
+
+    class Coarse(EagerEngine):
+        def raw(self, batch: Squares, coded: np.ndarray | None = None) -> Raw:
+            logits, maps = super().raw(batch, coded)
+            return logits + np.float32(0.05), maps
+
+    row = engine_choice._measure("cpu/openvino-bf16", lambda: Coarse(bundle), bundle)
+    assert row.images_per_s == 0 and "must not be reported" in row.refused
+
+
+@pytest.mark.parametrize(("flags", "tried"), [("avx2 avx512_bf16", True), ("sse4_2", False)])
+def test_bfloat16_is_tried_where_the_processor_has_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, flags: str, tried: bool
+) -> None:
+    monkeypatch.setattr(engine_choice, "_flags", lambda: frozenset(flags.split()))
+    assert ("cpu/openvino-bf16" in engine_choice._makers(bundle, None, 1)) is tried
+
+
+def test_without_openvino_the_others_are_measured(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "firstread.models.engine_openvino", None)
+    maker = engine_choice._makers(bundle, tmp_path, 1)["cpu/openvino"]
+    row = engine_choice._measure("cpu/openvino", maker, bundle)
+    assert (row.images_per_s == 0 and "Import" in row.refused) or "ModuleNotFound" in row.refused
 
 
 def test_a_nearly_equal_engine_does_not_displace_the_one_that_needs_no_torch(bundle: Bundle, tmp_path: Path) -> None:
@@ -242,19 +294,62 @@ def test_the_processor_engine_starts_without_torch(bundle: Bundle) -> None:
 
 @pytest.mark.gpu
 def test_the_gpu_agrees_with_the_processor(bundle: Bundle, squares: Squares) -> None:
-    torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     engine = open_engine(bundle, "cuda")
-    assert engine.name == "cuda/torch"
+    assert engine.name.startswith("cuda/torch")
     np.testing.assert_allclose(
         engine.run(squares).probabilities, EagerEngine(bundle).run(squares).probabilities, atol=1e-3
     )
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["f32", "f16"])
+def test_a_graph_of_each_size_gives_what_the_processor_gives(bundle: Bundle, precision: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    from firstread.models.engine_torch import CudaEngine
+
+    engine, expected = CudaEngine(bundle, "cuda:0", precision), EagerEngine(bundle)
+    batch = np.random.default_rng(5).random((40, 64, 64), dtype=np.float32)
+    for films in (1, 3, 8, 1, 32, 33, 40):
+        found = engine.run(batch[:films])
+        tolerance = 1e-4 if precision == "f32" else 2e-2
+        np.testing.assert_allclose(
+            found.probabilities, expected.run(batch[:films]).probabilities, atol=tolerance
+        )  # fmt: skip
+        assert found.saliency is not None and len(found.saliency) == films
+    assert all(engine._graphs.values()), "every size was captured"
+
+
+def test_folded_norms_change_no_answer(bundle: Bundle, squares: Squares) -> None:
+    engine, expected = EagerEngine(bundle), EagerEngine(bundle).run(squares)
+    engine._network = fold_norms(network_of(bundle))
+    assert not [one for one in engine._network.modules() if isinstance(one, torch.nn.BatchNorm2d)]
+    found = engine.run(squares)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+
+
+def test_a_batch_is_spread_over_devices_and_comes_back_in_order(bundle: Bundle, squares: Squares) -> None:
+    taken: list[int] = []
+
+    class Counting(EagerEngine):
+        def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:
+            taken.append(len(batch))
+            return super().raw(batch, coded)
+
+    spread = SpreadEngine([Counting(bundle), Counting(bundle)])
+    expected = EagerEngine(bundle).run(squares)
+    found = spread.run(squares)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    assert sorted(taken) == [2, 3]
+    taken.clear()
+    assert spread.run(squares[:1]).probabilities.shape == (1, 15)
+    assert taken == [1]
+
+
+@pytest.mark.gpu
 def test_a_batch_too_large_for_the_gpu_is_halved(bundle: Bundle) -> None:
-    torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     engine = open_engine(bundle, "cuda")

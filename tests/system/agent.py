@@ -108,7 +108,7 @@ class Agent:
         return self
 
     def choose_engine(self) -> None:
-        """Remembers an engine, unless one is, as if all had been measured here: else every fresh agent does that, for many seconds."""
+        """Remembers an engine as if all had been measured here: else every fresh agent does that, for many seconds."""
         settings = self.settings
         try:
             bundle = load_bundle(bundle_folder(settings.analysis.bundle))

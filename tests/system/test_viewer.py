@@ -47,9 +47,6 @@ def brightness(picture: bytes) -> float:
     return float(grey[rows // 8 : rows // 3, columns * 2 // 5 : columns * 3 // 5].std())
 
 
-@pytest.mark.xfail(
-    reason="OHIF draws a film that names its VOI LUT Function as an even white: Invalid VOI LUT function"
-)
 @pytest.mark.timeout(400)
 def test_a_click_on_the_list_opens_film_heat_map_and_report(tmp_path, tiny_bundle, viewer_folder) -> None:
     program = require_peer("chromium")

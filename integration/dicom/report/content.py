@@ -70,18 +70,36 @@ def document(
 ) -> ContainerContentItem:
     """The root container with all its rows. ``films``: by SOP Instance UID; ``notes``: takes what was left out."""
     root = hollow_root()
-    content = ContentSequence()
-    content.extend(LanguageOfContentItemAndDescendants(CodedConcept(settings.language, "RFC5646", "English")))
-    content.extend(_observer(settings))
-    content.append(CodeContentItem(concept(concepts.PROCEDURE_REPORTED), concept(procedure), HAS_CONCEPT_MOD))
+    content = ContentSequence(rows_before(assessment, films, settings, procedure))
     if assessment.analysed:
-        read = [film for film in films.values() if film.outcome.reason is None]
-        if read:
-            content.append(_image_library(read))
-        content.append(_measurements(assessment, films, settings, notes))
-    content.append(_overall(assessment, films))
+        container = measurements_container()
+        container.ContentSequence = ContentSequence()
+        for group in groups(assessment, films, settings, notes):
+            container.ContentSequence.extend(built(group))
+        content.append(container)
+    content.append(overall(assessment, films))
     root.ContentSequence = content
     return root
+
+
+def rows_before(
+    assessment: Assessment, films: Mapping[str, Film], settings: ReportSettings, procedure: Code
+) -> list[ContentItem]:
+    """The rows before the measurements: language, observer, procedure, and the images that were read."""
+    found: list[ContentItem] = [
+        *LanguageOfContentItemAndDescendants(CodedConcept(settings.language, "RFC5646", "English")),
+        *_observer(settings),
+        CodeContentItem(concept(concepts.PROCEDURE_REPORTED), concept(procedure), HAS_CONCEPT_MOD),
+    ]
+    read = [film for film in films.values() if film.outcome.reason is None]
+    if assessment.analysed and read:
+        found.append(_image_library(read))
+    return found
+
+
+def measurements_container() -> ContainerContentItem:
+    """The container of the measurement groups, empty."""
+    return _container(concepts.IMAGING_MEASUREMENTS)
 
 
 def hollow_root() -> ContainerContentItem:
@@ -168,15 +186,44 @@ def _image(outcome: ImageOutcome, name: Code, relationship: RelationshipTypeValu
     )
 
 
-def _measurements(
+@dataclass(frozen=True)
+class GroupShape:
+    """What a measurement group of a finding has in common with those of other studies.
+
+    ``image_classes``: SOP classes of the images it refers to, one where there is a ``region``.
+    """
+
+    code: Code
+    assessed: bool
+    present: bool
+    threshold: float | None
+    comments: tuple[str, ...]
+    model: ModelIdentity | None
+    device_name: str
+    image_classes: tuple[str, ...]
+    region: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """A measurement group: its shape, and what is this study's own.
+
+    ``number``: the probability as it is written. ``images``: SOP Instance UIDs. ``corners``: x, y of the region's five
+    points in the film's pixels.
+    """
+
+    shape: GroupShape
+    tracking_uid: str
+    number: float
+    images: tuple[str, ...]
+    corners: tuple[float, ...] = ()
+
+
+def groups(
     assessment: Assessment, films: Mapping[str, Film], settings: ReportSettings, notes: list[str]
-) -> ContainerContentItem:
-    container = _container(concepts.IMAGING_MEASUREMENTS)
-    groups = ContentSequence()
-    for finding in wording.in_reading_order(assessment):
-        groups.extend(_group(finding, assessment, films, settings, notes))
-    container.ContentSequence = groups
-    return container
+) -> list[Group]:
+    """One group for each finding, in reading order."""
+    return [_group(finding, assessment, films, settings, notes) for finding in wording.in_reading_order(assessment)]
 
 
 def _group(
@@ -185,84 +232,104 @@ def _group(
     films: Mapping[str, Film],
     settings: ReportSettings,
     notes: list[str],
-) -> ContentSequence:
-    """TID 1501 for one finding, TID 1410 where it was localised."""
-    code = _finding_code(finding.label)
+) -> Group:
+    film = films.get(finding.sop_instance_uid or "")
+    corners = _corners(finding, film, notes)
+    chosen = [film] if film is not None and corners else _sources_of(finding, film, films)
+    threshold = finding.threshold
+    assessed = wording.is_assessed(finding)
+    return Group(
+        GroupShape(
+            code=_finding_code(finding.label),
+            assessed=assessed,
+            present=assessed and wording.is_present(finding, assessment),
+            threshold=threshold if threshold is not None and np.isfinite(threshold) else None,
+            comments=tuple(wording.finding_comments(finding, assessment)),
+            model=assessment.model,
+            device_name=settings.device_name,
+            image_classes=tuple(one.outcome.sop_class_uid for one in chosen),
+            region=bool(corners),
+        ),
+        identity.tracking_uid(settings.device_uid, assessment.study_instance_uid, finding.label),
+        _decimal(finding.probability, threshold) if assessed else 0.0,
+        tuple(one.outcome.sop_instance_uid for one in chosen),
+        corners,
+    )
+
+
+def built(group: Group) -> ContentSequence:
+    """TID 1501 for one finding, TID 1410 where it was localised, as highdicom builds it."""
+    shape = group.shape
     measurements = []
     evaluations = []
-    if wording.is_assessed(finding):
+    if shape.assessed:
         unit = concept(concepts.NO_UNITS)
-        measurements.append(
-            Measurement(concept(concepts.PROBABILITY), _decimal(finding.probability, finding.threshold), unit)
-        )
-        if finding.threshold is not None and np.isfinite(finding.threshold):
-            measurements.append(Measurement(concept(concepts.OPERATING_POINT), _decimal(finding.threshold), unit))
-        if wording.is_present(finding, assessment):
+        measurements.append(Measurement(concept(concepts.PROBABILITY), group.number, unit))
+        if shape.threshold is not None:
+            measurements.append(Measurement(concept(concepts.OPERATING_POINT), _decimal(shape.threshold), unit))
+        if shape.present:
             evaluations.append(QualitativeEvaluation(concept(concepts.PRESENCE), concept(concepts.PRESENT)))
     else:
         evaluations.append(QualitativeEvaluation(concept(concepts.ASSESSMENT), concept(concepts.NOT_ASSESSED)))
-    film = films.get(finding.sop_instance_uid or "")
-    region = _region(finding, film, notes)
     common = {
         "tracking_identifier": TrackingIdentifier(
-            uid=identity.tracking_uid(settings.device_uid, assessment.study_instance_uid, finding.label),
-            identifier=f"{settings.device_name}: {code.meaning}",
+            uid=group.tracking_uid, identifier=f"{shape.device_name}: {shape.code.meaning}"
         ),
-        "finding_type": concept(code),
-        "algorithm_id": _algorithm(assessment.model),
+        "finding_type": concept(shape.code),
+        "algorithm_id": _algorithm(shape.model),
         "measurements": measurements,
         "qualitative_evaluations": evaluations,
     }
-    if region is not None:
-        group = PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **common)
+    sources = list(zip(shape.image_classes, group.images, strict=True))
+    if shape.region:
+        region = _region(group.corners, *sources[0])
+        made = PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **common)
     else:
-        group = MeasurementsAndQualitativeEvaluations(source_images=_sources_of(finding, film, films), **common)
-    group[0].ContinuityOfContent = "SEPARATE"
-    for comment in wording.finding_comments(finding, assessment):
-        group[0].ContentSequence.append(TextContentItem(concept(concepts.COMMENT), comment, CONTAINS))
-    return group
+        images = [SourceImageForMeasurementGroup(*source) for source in sources] or None
+        made = MeasurementsAndQualitativeEvaluations(source_images=images, **common)
+    made[0].ContinuityOfContent = "SEPARATE"
+    for comment in shape.comments:
+        made[0].ContentSequence.append(TextContentItem(concept(concepts.COMMENT), comment, CONTAINS))
+    return made
 
 
-def _sources_of(
-    finding: FindingResult, film: Film | None, films: Mapping[str, Film]
-) -> list[SourceImageForMeasurementGroup] | None:
+def _sources_of(finding: FindingResult, film: Film | None, films: Mapping[str, Film]) -> list[Film]:
     """The image a probability comes from; all that were read where none is named; none where nothing was assessed."""
     if film is not None:
-        chosen = [film]
-    elif wording.is_assessed(finding):
-        chosen = [other for other in films.values() if other.outcome.reason is None]
-    else:
-        chosen = []
-    return [
-        SourceImageForMeasurementGroup(one.outcome.sop_class_uid, one.outcome.sop_instance_uid) for one in chosen
-    ] or None
+        return [film]
+    if wording.is_assessed(finding):
+        return [other for other in films.values() if other.outcome.reason is None]
+    return []
 
 
-def _region(finding: FindingResult, film: Film | None, notes: list[str]) -> ImageRegion | None:
-    """SCOORD in the film's own pixels, clipped to the film (PS3.3 C.18.6): a closed POLYLINE around the evidence."""
+def _corners(finding: FindingResult, film: Film | None, notes: list[str]) -> tuple[float, ...]:
+    """A closed POLYLINE around the evidence in the film's own pixels, clipped to the film (PS3.3 C.18.6)."""
     if finding.box is None or film is None or not wording.is_assessed(finding):
-        return None
+        return ()
     source = film.source
     box = _clipped(finding.box, source.columns if source else None, source.rows if source else None)
     if box is None:
         notes.append(f"the region of {finding.label} lies outside the film: left out")
-        return None
-    corners = np.array(
-        [
-            (box.left, box.top),
-            (box.right, box.top),
-            (box.right, box.bottom),
-            (box.left, box.bottom),
-            (box.left, box.top),
-        ],
-        dtype=np.float32,
+        return ()
+    points = (
+        (box.left, box.top),
+        (box.right, box.top),
+        (box.right, box.bottom),
+        (box.left, box.bottom),
+        (box.left, box.top),
     )
-    origin = SourceImageForRegion(film.outcome.sop_class_uid, film.outcome.sop_instance_uid)
+    corners = tuple(np.array(points, np.float32).flatten().tolist())
     try:
-        return ImageRegion(GraphicTypeValues.POLYLINE, corners, origin)
+        _region(corners, film.outcome.sop_class_uid, film.outcome.sop_instance_uid)
     except (KeyError, ValueError):
         notes.append(f"the region of {finding.label} cannot be drawn on an object of this kind: left out")
-        return None
+        return ()
+    return corners
+
+
+def _region(corners: Sequence[float], sop_class_uid: str, sop_instance_uid: str) -> ImageRegion:
+    points = np.array(corners, np.float32).reshape(-1, 2)
+    return ImageRegion(GraphicTypeValues.POLYLINE, points, SourceImageForRegion(sop_class_uid, sop_instance_uid))
 
 
 def _clipped(box: Box, columns: int | None, rows: int | None) -> Box | None:
@@ -300,7 +367,7 @@ def _algorithm(model: ModelIdentity | None) -> AlgorithmIdentification | None:
     )
 
 
-def _overall(assessment: Assessment, films: Mapping[str, Film]) -> ContainerContentItem:
+def overall(assessment: Assessment, films: Mapping[str, Film]) -> ContainerContentItem:
     """TID 1500 rows 12 to 14: what holds for the whole study."""
     container = _container(concepts.QUALITATIVE_EVALUATIONS)
     content = ContentSequence()

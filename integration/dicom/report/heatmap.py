@@ -126,14 +126,15 @@ def _colours() -> npt.NDArray[np.uint8]:
 
 def _overlaid(film: Image.Image, saliency: npt.NDArray[np.float32]) -> Image.Image:
     """The film in RGB under the saliency: clear where there is no evidence, so that the film shows unchanged there."""
-    levels = np.clip(np.nan_to_num(saliency, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
-    smooth = Image.fromarray((levels * 255).astype(np.uint8)).resize(film.size, Image.Resampling.BICUBIC)
-    heat = np.asarray(smooth)
+    levels = np.nan_to_num(saliency, nan=0.0, posinf=1.0, neginf=0.0)
+    np.clip(levels, 0.0, 1.0, out=levels)
+    np.multiply(levels, 255, out=levels)
+    smooth = Image.fromarray(levels.astype(np.uint8)).resize(film.size, Image.Resampling.BILINEAR)
     opacity = np.interp(np.arange(256), [0, 64, 160, 255], [0, 0, 0.8, 1.0]) * _STRONGEST * 255
-    colour = Image.fromarray(_colours()[heat])
-    mask = Image.fromarray(opacity.astype(np.uint8)[heat])
+    mask = smooth.point(opacity.astype(np.uint8).tolist())
+    smooth.putpalette(_colours().tobytes())  # Pillow looks colours up much faster than numpy
     picture = film.convert("RGB")
-    picture.paste(colour, (0, 0), mask)
+    picture.paste(smooth.convert("RGB"), (0, 0), mask)
     return picture
 
 
