@@ -384,6 +384,9 @@ class WebSettings(_Served):
         None,
         description="Address of a viewer that an opened study links to; {study} stands for its Study Instance UID.",
     )
+    viewer_folder: Path | None = Field(
+        None, description="Folder of the viewer that deploy/fetch_viewer.py fetched; served at /viewer, linked to."
+    )
     users: tuple[WebUser, ...] = Field((), description="More logins, readers or admins; username is an admin.")
 
     @property

@@ -48,6 +48,7 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
 
 _EXAMPLES: Mapping[tuple[str, str], str] = {
     ("web", "viewer_url"): '"https://viewer.example.org/viewer?StudyInstanceUIDs={study}"',
+    ("web", "viewer_folder"): '"/var/lib/firstread-viewer"',
     ("archive", "tls_ca_file"): '"/etc/firstread/ca.pem"',
     ("archive", "tls_certificate_file"): '"/etc/firstread/client.pem"',
     ("archive", "tls_key_file"): '"/etc/firstread/client.key"',

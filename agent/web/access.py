@@ -51,6 +51,7 @@ ACCESS: Mapping[tuple[str, str], Role] = MappingProxyType(
         ("GET", "/film/{id}/preview.png"): Role.READER,
         ("GET", "/film/{id}/thumb.jpg"): Role.READER,
         ("GET", "/film/{id}/heat/{label}.png"): Role.READER,
+        ("GET", "/viewer/{path}"): Role.READER,
         ("GET", "/system"): Role.READER,
         ("GET", "/system/parts"): Role.READER,
         ("POST", "/study/{id}/remove"): Role.ADMIN,

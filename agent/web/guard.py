@@ -17,6 +17,8 @@ from firstread.agent.config_dicomweb import DicomwebSettings
 from firstread.agent.web.access import Role, role_needed
 from firstread.agent.web.bearer import BearerDoor
 from firstread.agent.web.sessions import COOKIE, LIFETIME_S, Session, Sessions
+from firstread.agent.web.viewer import POLICY as VIEWER_POLICY
+from firstread.agent.web.viewer import is_viewer
 
 HEADERS = {
     "content-security-policy": (
@@ -67,6 +69,8 @@ class Guard:
                 out = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     out[name] = value
+                if is_viewer(scope["path"]):
+                    out["content-security-policy"] = VIEWER_POLICY
                 if "cache-control" not in out:
                     out["cache-control"] = "no-store"
                 if fresh is not None and "set-cookie" not in out:
@@ -127,7 +131,8 @@ class Guard:
         document = headers.get("sec-fetch-dest", "document") == "document" and "sec-websocket-key" not in headers
         if method == "GET" and document and not path.startswith("/dicom-web/"):
             asked = Request(scope).url
-            return RedirectResponse(f"/login?next={quote(asked.path)}", 303)
+            back = f"{asked.path}?{asked.query}" if is_viewer(path) and asked.query else asked.path
+            return RedirectResponse(f"/login?next={quote(back)}", 303)
         return PlainTextResponse("Log in first.\n", 401)
 
 

@@ -13,12 +13,14 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from firstread.agent import clock
+from firstread.agent.config import WebSettings
 from firstread.agent.store import reading_list, worklist
 from firstread.agent.store.reading_list import StudyInFull
 from firstread.agent.web import pictures
 from firstread.agent.web.desk import Desk, address_of, session_of
 from firstread.agent.web.rows import working_words
 from firstread.agent.web.study_view import StudyView, study_view
+from firstread.agent.web.viewer import ADDRESS
 from firstread.integration.audit.message import StudyObject
 
 log = structlog.get_logger()
@@ -162,7 +164,7 @@ class ListPages:
             "now": clock.now().at,
             "token": self._desk.sessions.form_token(session_of(request)),
             "may_change": self._desk.may_change(request),
-            "viewer": viewer_address(self._desk.settings.web.viewer_url, full.listed.identity.study_instance_uid),
+            "viewer": viewer_address(viewer_template(self._desk.settings.web), full.listed.identity.study_instance_uid),
         }
 
     def _study_view(self, full: StudyInFull, film_id: int | None, label: str | None) -> StudyView:
@@ -203,6 +205,11 @@ class ListPages:
         except OSError as error:
             log.warning("a picture cannot be read", error=error.strerror or type(error).__name__)
             return Response("the picture cannot be read\n", 404, media_type="text/plain")
+
+
+def viewer_template(web: WebSettings) -> str | None:
+    """Address of the site's own viewer, else of the one that is served here; None without either."""
+    return web.viewer_url or (ADDRESS if web.viewer_folder is not None else None)
 
 
 def viewer_address(template: str | None, study_instance_uid: str) -> str:

@@ -13,6 +13,7 @@ from firstread.agent.web.list_pages import ListPages
 from firstread.agent.web.login_pages import LoginPages
 from firstread.agent.web.pages import STATIC
 from firstread.agent.web.system_pages import SystemPages
+from firstread.agent.web.viewer import route as viewer_route
 
 
 class KeptFiles(StaticFiles):
@@ -32,4 +33,5 @@ def routes(desk: Desk) -> list[BaseRoute]:
         *SystemPages(desk).routes(),
         *LoginPages(desk).routes(),
         Mount("/static", KeptFiles(directory=STATIC)),
+        viewer_route(desk.settings.web.viewer_folder),
     ]
