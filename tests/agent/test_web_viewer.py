@@ -33,8 +33,9 @@ def folder(tmp_path):
     made = tmp_path / "viewer"
     made.mkdir()
     (made / "index.html").write_text(PAGE)
-    (made / "app.bundle.1.js").write_text('__webpack_require__.p = "/"; start()')
-    fetcher().adapt(made)
+    module = fetcher()
+    (made / "app.bundle.1.js").write_text(f'__webpack_require__.p = "/"; start({module.FIRST_OF_STRING})')
+    module.adapt(made)
     return made
 
 
@@ -50,7 +51,8 @@ def test_what_is_set_up_stands_under_its_place_without_a_script_in_the_page(fold
     page = (folder / "index.html").read_text()
     assert "<script>" not in page and 'href="/viewer/app.bundle.css"' in page and "service-worker" not in page
     assert 'PUBLIC_URL="/viewer/"' in (folder / "start.js").read_text()
-    assert (folder / "app.bundle.1.js").read_text().startswith('__webpack_require__.p = "/viewer/"')
+    script = (folder / "app.bundle.1.js").read_text()
+    assert script == f'__webpack_require__.p = "/viewer/"; start({fetcher().FIRST_OF_EITHER})'
 
 
 def test_the_viewer_has_its_own_policy_and_the_list_keeps_the_strict_one(tmp_path, folder) -> None:
@@ -92,3 +94,10 @@ def test_another_package_than_the_pinned_one_is_refused(tmp_path) -> None:
         pass
     with pytest.raises(SystemExit, match="not what it was"):
         fetcher().verify(tarball)
+
+
+def test_another_package_than_the_pinned_one_is_not_set_up(tmp_path) -> None:
+    (tmp_path / "index.html").write_text(PAGE)
+    (tmp_path / "app.bundle.1.js").write_text("start()")
+    with pytest.raises(SystemExit, match="another than the one"):
+        fetcher().adapt(tmp_path)
