@@ -147,7 +147,7 @@ def in_torch(name: str, network: Any, device: str) -> Answers:
 
 
 def serve(name: str, folder: Path, cache: Path, side: int, device: str) -> None:
-    """Answers lines with the number of films of a batch, until there is none: seconds, and the first row's logits."""
+    """Answers lines with the number of films of a batch: what it took, and the last film's logits."""
     warnings.simplefilter("ignore")
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print
@@ -159,12 +159,14 @@ def serve(name: str, folder: Path, cache: Path, side: int, device: str) -> None:
     print(json.dumps({"ready": what}), file=out, flush=True)
     for line in sys.stdin:
         films, times = (int(part) for part in line.split())
-        batch, took = squares(films, side), []
+        batch, took, worked = squares(films, side), [], []
         for _ in range(times):
-            began = time.perf_counter()
+            began, processor = time.perf_counter(), time.process_time()
             logits = answers(batch)
             took.append(time.perf_counter() - began)
-        print(json.dumps({"seconds": took, "logits": logits[-1].tolist()}), file=out, flush=True)
+            worked.append(time.process_time() - processor)
+        said = {"seconds": took, "processor_seconds": worked, "logits": logits[-1].tolist()}
+        print(json.dumps(said), file=out, flush=True)
 
 
 # The benchmark
@@ -185,10 +187,14 @@ class Process:
             self.logits[films] = np.array(self._ask(films, 2)["logits"])
 
     def play(self, films: int, times: int) -> Mapping[str, float]:
-        """Images a second of one batch, the best of a few."""
+        """Images a second of one batch, and what an image takes of the processor: the best of a few."""
         if self.missing:
             raise PeerMissing(self.missing)
-        return {"images/s": films / min(self._ask(films, times)["seconds"])}
+        said = self._ask(films, times)
+        return {
+            "images/s": films / min(said["seconds"]),
+            "CPU ms an image": 1000 * min(said["processor_seconds"]) / films,
+        }
 
     def close(self) -> None:
         """Ends it."""
@@ -240,7 +246,9 @@ def main() -> None:
             check(found, next(one for one in found if one.name == EAGER))
             played = [
                 Measured(
-                    f"{side} px, batch {films}", one.what or one.name, partial(one.play, films, 4 if films < 32 else 2)
+                    f"{side} px, batch {films}",
+                    one.what or one.name,
+                    partial(one.play, films, max(1, min(8, 16 // films))),
                 )
                 for films in BATCHES
                 for one in found

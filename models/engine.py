@@ -212,7 +212,7 @@ def processor_threads(threads: int | None) -> int:
 def _open_cpu(bundle: Bundle, cache: Path | None, threads: int | None) -> Engine:
     from firstread.models.engine_choice import cpu_engines
 
-    refused = []
+    refused: list[str] = []
     for name, make in cpu_engines(bundle, cache, processor_threads(threads)):
         try:
             engine = make()

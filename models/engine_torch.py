@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from threading import Lock
 from typing import cast
 
 import structlog
@@ -91,6 +92,9 @@ class _LogitsOnly(torch.nn.Module):
         return cast(torch.Tensor, self.network(*given)[0])
 
 
+_CAPTURING = Lock()
+"""One capture at a time in this process: what a second one allocates meanwhile would spoil the first."""
+
 GRAPHED = (1, 2, 4, 8, 16, 32)
 """Batch sizes that are kept as CUDA graphs; a batch between two takes the larger, one above all is run plainly."""
 
@@ -150,7 +154,10 @@ class CudaEngine(Engine):
     def _captured(self, size: int, coded: int | None) -> _Graph | None:
         """None where this network cannot be captured: it then runs kernel by kernel, slower and as right."""
         try:
-            return _Graph(self._network, size, self.bundle.input_size, coded, torch.device(self.device), self._dtype)
+            with _CAPTURING:
+                return _Graph(
+                    self._network, size, self.bundle.input_size, coded, torch.device(self.device), self._dtype
+                )
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -187,7 +194,8 @@ class _Graph:
                 forward()
         self._stream.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=self._stream):
+        # Only what this thread does is watched: other devices' threads go on working.
+        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
             self._answers = [one for one in forward() if one is not None]
         self._out = [torch.empty(one.shape, pin_memory=True) for one in self._answers]
 

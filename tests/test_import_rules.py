@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("agent", "integration", "models")
-HEAVY = ("torch", "torchvision", "highdicom", "sqlalchemy", "pynetdicom", "onnxruntime")
+HEAVY = ("torch", "torchvision", "highdicom", "sqlalchemy", "pydicom", "pynetdicom", "onnxruntime", "openvino")
+NETWORKS = ("torch", "torchvision", "onnxruntime", "openvino")
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -89,3 +90,10 @@ def test_help_imports_nothing_heavy() -> None:
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n    main()\n"
     )
     assert not imported_by(statement) & set(HEAVY)
+
+
+@pytest.mark.parametrize("role", ["receive", "web"])
+def test_what_is_up_first_loads_no_network(role: str) -> None:
+    """The receiver answers before torch, or what else runs a network, is in anybody's memory."""
+    statement = f"from firstread.agent.roles import load_libraries; load_libraries({role!r})"
+    assert not imported_by(statement) & set(NETWORKS)

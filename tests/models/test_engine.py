@@ -403,6 +403,22 @@ def test_a_graph_of_each_size_gives_what_the_processor_gives(bundle: Bundle, pre
     assert all(engine._graphs.values()), "every size was captured"
 
 
+@pytest.mark.gpu
+def test_engines_that_capture_at_the_same_time_do_not_spoil_each_other(bundle: Bundle) -> None:
+    """Two on one GPU stand for two GPUs."""
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    from firstread.models.engine_torch import CudaEngine
+
+    parts = [CudaEngine(bundle, "cuda:0"), CudaEngine(bundle, "cuda:0")]
+    spread, expected = SpreadEngine(parts), EagerEngine(bundle)
+    batch = np.random.default_rng(6).random((32, 64, 64), dtype=np.float32)
+    for films in (2, 7, 16, 32, 5):
+        found = spread.run(batch[:films]).probabilities
+        np.testing.assert_allclose(found, expected.run(batch[:films]).probabilities, atol=1e-4)
+    assert all(graph is not None for part in parts for graph in part._graphs.values())
+
+
 def test_folded_norms_change_no_answer(bundle: Bundle, squares: Squares) -> None:
     engine, expected = EagerEngine(bundle), EagerEngine(bundle).run(squares)
     engine._network = fold_norms(network_of(bundle))
