@@ -12,7 +12,8 @@ import structlog
 from firstread.agent.clock import boot_seconds
 from firstread.models import canary
 from firstread.models.bundle import Bundle, BundleError, load_bundle, reference_bundle
-from firstread.models.engine import Engine, EngineError, open_engine
+from firstread.models.engine import Engine, EngineError, open_engine, processor_threads
+from firstread.models.engine_choice import described
 
 log = structlog.get_logger()
 
@@ -86,7 +87,15 @@ class ModelsAtHand:
                 loaded, self._device, cache=self._cache, threads=self._threads, on_alarm=self._device_alarm
             )
             self._loaded[name] = LoadedModel(loaded, engine)
-            log.info("model loaded", bundle=loaded.name, version=loaded.version, engine=engine.name)
+            for reason in engine.struck_off:
+                log.warning("engine struck off", reason=reason[:300])
+            log.info(
+                "model loaded",
+                bundle=loaded.name,
+                version=loaded.version,
+                engine=engine.name,
+                **described(processor_threads(self._threads)),
+            )
             if bundle is not None:
                 self._check(self._loaded[name])
         return self._loaded[name]

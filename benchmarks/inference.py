@@ -84,18 +84,14 @@ def contender(name: str, folder: Path, cache: Path, side: int, device: str) -> t
 
 
 def ours_on_cpu(canaries: Bundle, bundle: Bundle, cache: Path, threads: int) -> Engine:
-    """The fastest engine for these squares of those that pass the canaries of the bundle as it is."""
-    from firstread.models.engine_choice import BATCH, _makers, _timed, measurements
+    """What the agent would choose for these squares, of the engines that pass the canaries of the bundle as it is."""
+    from firstread.models.engine_choice import Measurement, _makers, measurements, ranked, speed_of
 
     allowed = [row.name for row in measurements(canaries, cache, threads) if not row.refused]
     require(bool(allowed), "no engine passes the canaries")
-    batch, found = squares(BATCH, bundle.input_size), {}
-    for name in allowed:
-        engine = _makers(bundle, None, threads)[name]()
-        engine.run(batch)
-        found[name] = min(_timed(engine, batch) for _ in range(3))
-        del engine
-    return _makers(bundle, None, threads)[min(found, key=lambda name: found[name])]()
+    makers = _makers(bundle, None, threads)
+    found = [Measurement(name, speed_of(makers[name]())) for name in allowed]
+    return makers[ranked(allowed, found)[0]]()
 
 
 def ours_on_cuda(canaries: Bundle, bundle: Bundle, cache: Path, threads: int) -> Engine:

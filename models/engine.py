@@ -57,10 +57,12 @@ class Engine(ABC):
     """A loaded network on one device. Calls are taken one at a time.
 
     ``name``: library and device, ``cpu/onnxruntime``. ``device``: ``cpu`` or ``cuda:0``.
+    ``struck_off``: the engines that were tried before it, each with what was wrong with it.
     """
 
     name: str
     device: str
+    struck_off: tuple[str, ...] = ()
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -132,6 +134,7 @@ class SpreadEngine(Engine):
         self._engines = list(engines)
         self._threads = ThreadPoolExecutor(len(engines), thread_name_prefix="device")
         self.name, self.device = engines[0].name, ",".join(one.device for one in engines)
+        self.struck_off = tuple(reason for one in engines for reason in one.struck_off)
 
     def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:
         """As one of the engines answers, in the batch's order; raises what one of them raises."""
@@ -153,7 +156,7 @@ class FallbackEngine(Engine):
         super().__init__(first.bundle)
         self._current, self._fallback, self._on_alarm = first, fallback, on_alarm
         self._lost = False
-        self.name, self.device = first.name, first.device
+        self.name, self.device, self.struck_off = first.name, first.device, first.struck_off
 
     def raw(self, batch: Squares, coded: Coded | None = None) -> Raw:
         """As the engine in force answers; the first loss of its device is made good by the other one."""
@@ -209,17 +212,18 @@ def processor_threads(threads: int | None) -> int:
 def _open_cpu(bundle: Bundle, cache: Path | None, threads: int | None) -> Engine:
     from firstread.models.engine_choice import cpu_engines
 
-    refused = []
+    refused: list[str] = []
     for name, make in cpu_engines(bundle, cache, processor_threads(threads)):
         try:
             engine = make()
+            result = check(engine, bundle)
+            reason = "" if result.ok else result.detail
         except Exception as error:  # any library's failure leaves the next engine to try
-            refused.append(f"{name}: {error}")
-            continue
-        result = check(engine, bundle)
-        if result.ok:
+            reason = f"{type(error).__name__}: {error}"
+        if not reason:
+            engine.struck_off = tuple(refused)
             return engine
-        refused.append(f"{name}: {result.detail}")
+        refused.append(f"{name}: {reason}")
     raise EngineError(f"no engine can run bundle {bundle.folder} here: {'; '.join(refused)}")
 
 
@@ -247,14 +251,15 @@ def _on_gpu(bundle: Bundle, device: str) -> Engine:
     """One GPU's engine: half precision where the canaries allow it, else float32."""
     from firstread.models.engine_torch import CudaEngine
 
-    said = ""
+    refused: list[str] = []
     for precision in ("f16", "f32"):
         engine = CudaEngine(bundle, device, precision)
         result = check(engine, bundle)
         if result.ok:
+            engine.struck_off = tuple(refused)
             return engine
-        said = result.detail
-    raise EngineError(said)
+        refused.append(f"{engine.name}: {result.detail}")
+    raise EngineError("; ".join(refused))
 
 
 def _has_gpu() -> bool:

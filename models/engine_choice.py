@@ -1,7 +1,8 @@
 """Which engine is fastest on this processor: measured once, in a process of its own, and remembered in the cache.
 
 The first start does not wait for it: it takes ONNX Runtime, has the others measured at the lowest priority beside the
-work, and the next start takes the winner.
+work, and the next start takes the winner. With little memory the engines that load torch are not measured, and so come
+last.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -34,12 +35,19 @@ Make = Callable[[], Engine]
 log = structlog.get_logger(__name__)
 
 MEASURE_LIMIT_S = 600
-BATCH = 4
+BATCHES = (1, 8)
+"""What a quiet hour and a busy one bring: an engine's speed is the geometric mean of the two."""
+
+NEARLY = 0.97
+"""An engine this near to the fastest is as good: then the one that needs less memory is taken."""
+
+TORCH_NEEDS_BYTES = 6 << 30
+"""With less memory torch, which takes one GB of it, is not loaded to be measured beside the work."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """``images_per_s`` of an engine; 0 when it cannot be used, then ``refused`` says why."""
+    """``images_per_s`` of an engine; 0 when it is not to be used, then ``refused`` says why."""
 
     name: str
     images_per_s: float
@@ -58,10 +66,32 @@ def cpu_engines(bundle: Bundle, cache: Path | None, threads: int) -> list[tuple[
     known = remembered(bundle, cache, threads)
     if not known:
         threading.Thread(target=measurements, args=(bundle, cache, threads), name="engine-choice", daemon=True).start()
-    speed = {m.name: m.images_per_s for m in known}
-    # Equal within a tenth is equal: then the order above decides, the engine that needs less memory first.
-    ranked = sorted(makers, key=lambda name: -np.floor(10 * np.log(max(speed.get(name, 0.0), 0.01))))
-    return [(name, makers[name]) for name in ranked]
+    return [(name, makers[name]) for name in ranked(makers, known)]
+
+
+def ranked(names: Iterable[str], known: Sequence[Measurement]) -> list[str]:
+    """The names, the fastest first; of nearly equal ones that which stands first in ``names``."""
+    speed, left, order = {m.name: m.images_per_s for m in known}, list(names), []
+    while left:
+        best = max(speed.get(name, 0.0) for name in left)
+        order.append(next(name for name in left if speed.get(name, 0.0) >= NEARLY * best))
+        left.remove(order[-1])
+    return order
+
+
+def described(threads: int) -> dict[str, object]:
+    """What of this machine matters to the choice, for the log."""
+    return {"threads": threads, "avx2": "avx2" in _flags(), "memory_gb": round(memory_bytes() / 1e9, 1)}
+
+
+def memory_bytes() -> int:
+    """The machine's memory, or the less that its control group leaves this process."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        allowed = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return whole
+    return min(whole, int(allowed)) if allowed.isdigit() else whole
 
 
 def _makers(bundle: Bundle, cache: Path | None, threads: int) -> dict[str, Make]:
@@ -114,10 +144,20 @@ def _flags() -> frozenset[str]:
 def remembered(bundle: Bundle, cache: Path, threads: int) -> tuple[Measurement, ...]:
     """What was measured on this machine before, with these weights and libraries; empty when nothing was."""
     try:
-        rows = json.loads(_file(bundle, cache, threads).read_text(encoding="utf-8"))
-        return tuple(Measurement(**row) for row in rows)
-    except (OSError, ValueError, TypeError):
+        return _rows(_file(bundle, cache, threads).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError):
         return ()
+
+
+def _rows(text: str) -> tuple[Measurement, ...]:
+    """Raises ValueError, TypeError or KeyError for what is no list of measurements."""
+    found = tuple(
+        Measurement(str(row["name"]), float(row["images_per_s"]), str(row.get("refused", "")))
+        for row in json.loads(text)
+    )
+    if not all(np.isfinite(row.images_per_s) for row in found):
+        raise ValueError("a speed is no number")
+    return found
 
 
 def measurements(bundle: Bundle, cache: Path, threads: int) -> tuple[Measurement, ...]:
@@ -129,12 +169,12 @@ def measurements(bundle: Bundle, cache: Path, threads: int) -> tuple[Measurement
     command = [sys.executable, "-m", "firstread.models.engine_choice", str(bundle.folder), str(cache), str(threads)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=MEASURE_LIMIT_S, check=True)  # noqa: S603 - our own module, arguments as a list
-        rows = json.loads(done.stdout.splitlines()[-1])
-        found = tuple(Measurement(**row) for row in rows)
+        said = done.stdout.splitlines()[-1]
+        found = _rows(said)
         with tempfile.NamedTemporaryFile("w", dir=cache, suffix=".partial", delete=False, encoding="utf-8") as stream:
-            json.dump(rows, stream)
+            stream.write(said)
         Path(stream.name).replace(_file(bundle, cache, threads))
-    except (OSError, subprocess.SubprocessError, ValueError, TypeError, IndexError) as error:
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError, LookupError) as error:
         log.warning("engines_not_measured", reason=str(error)[:300])
         return ()
     log.info("engines_measured", **{row.name: row.refused or row.images_per_s for row in found})
@@ -176,17 +216,26 @@ def _processor() -> str:
 
 
 def _measure(name: str, make: Make, bundle: Bundle) -> Measurement:
+    if "torch" in name and memory_bytes() < TORCH_NEEDS_BYTES:
+        return Measurement(name, 0.0, f"not tried with {memory_bytes() / 1e9:.1f} GB of memory")
     try:
         engine = make()
         result = check(engine, bundle)
         if not result.ok:
             return Measurement(name, 0.0, result.detail)
-        batch = np.zeros((BATCH, bundle.input_size, bundle.input_size), np.float32)
-        engine.run(batch)
-        best = min(_timed(engine, batch) for _ in range(3))
+        return Measurement(name, round(speed_of(engine), 2))
     except Exception as error:  # whatever a library raises, the other engines are still to be measured
         return Measurement(name, 0.0, f"{type(error).__name__}: {error}"[:300])
-    return Measurement(name, round(BATCH / best, 2))
+
+
+def speed_of(engine: Engine) -> float:
+    """Images a second: the geometric mean over ``BATCHES``, of each the best of three."""
+    side, found = engine.bundle.input_size, []
+    for films in BATCHES:
+        batch = np.random.default_rng(films).random((films, side, side), dtype=np.float32)
+        engine.run(batch)
+        found.append(films / min(_timed(engine, batch) for _ in range(3)))
+    return float(np.exp(np.mean(np.log(found))))
 
 
 def _timed(engine: Engine, batch: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> float:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from firstread.models import onnx_file
-from firstread.models.bundle import Bundle, read_weights
+from firstread.models.bundle import Bundle, read_weights, sha256_of
 from firstread.models.engine import Coded, Engine, EngineError, Raw, Squares, log_softmax
 from firstread.models.onnx_graph import GRAPH_VERSION, build_graph
 
@@ -105,14 +105,32 @@ def graph_bytes(bundle: Bundle) -> bytes:
 
 
 def graph_file(bundle: Bundle, cache: Path) -> str:
-    """The graph in the cache, written once; a torn file from a crash cannot stand there (rename after fsync)."""
+    """The graph in the cache, with its SHA-256 beside it; written anew when it is not there or not what was written."""
     shape = hashlib.sha256(repr((bundle.architecture, bundle.input_size)).encode()).hexdigest()[:16]
     path = cache / f"{bundle.weights_sha256[:24]}-{shape}-v{GRAPH_VERSION}.onnx"
-    if not path.is_file():
+    if not _is_whole(path):
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache, suffix=".partial", delete=False) as stream:
-            stream.write(graph_bytes(bundle))
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(stream.name).replace(path)
+        graph = graph_bytes(bundle)
+        _put(path, graph)
+        _put(_seal(path), hashlib.sha256(graph).hexdigest().encode())
     return str(path)
+
+
+def _seal(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return sha256_of(path) == _seal(path).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+
+
+def _put(path: Path, content: bytes) -> None:
+    """A file that is there as a whole or not at all, whenever the machine stops."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    Path(stream.name).replace(path)

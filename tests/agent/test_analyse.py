@@ -99,6 +99,25 @@ class Readers:
         pass
 
 
+class HalfRead(Readers):
+    """The first film is read at once, the next one never."""
+
+    def __init__(self) -> None:
+        super().__init__(readable)
+        self.stuck, self._taken = 0, False
+
+    @property
+    def in_flight(self) -> int:
+        return super().in_flight + self.stuck
+
+    def submit(self, key: int, order: FilmOrder) -> None:
+        if self._taken:
+            self.stuck += 1
+            return
+        self._taken = True
+        super().submit(key, order)
+
+
 def readable(_: FilmOrder) -> ReadFilm:
     """A small film that stood upright."""
     square = np.zeros((SIZE, SIZE), np.float32)
@@ -141,6 +160,29 @@ def test_films_are_batched_up_to_the_site_s_size_and_no_further(room: Room) -> N
     room.turn(turns=3)
     assert room.network.batches == [4, 2] and set(room.states()) == {"analysed"}
     assert room.analyser.figures.films == 6 and room.analyser.figures.batch_sizes == {4: 1, 2: 1}
+
+
+def test_a_lone_film_is_never_held_for_a_batch(tmp_path: Path) -> None:
+    made = Room(tmp_path / "spool", batch_wait_ms=3_600_000)
+    made.receive()
+    made.turn()
+    assert made.network.batches == [1] and made.states() == ["analysed"]
+    made.store.close()
+
+
+def test_a_film_that_was_read_waits_for_one_that_is_still_being_read_but_not_long(tmp_path: Path) -> None:
+    made = Room(tmp_path / "spool", batch_wait_ms=300)
+    made.receive()
+    made.receive()
+    readers = HalfRead()
+    made.analyser.step(readers)  # type: ignore[arg-type]
+    assert made.network.batches == [], "the other one may come any moment"
+    began = time.monotonic()
+    while not made.network.batches and time.monotonic() - began < 30:
+        made.analyser.step(readers)  # type: ignore[arg-type]
+        time.sleep(0.01)
+    assert made.network.batches == [1] and readers.in_flight == 1
+    made.store.close()
 
 
 def test_a_reason_is_an_end_and_not_a_failure(room: Room) -> None:

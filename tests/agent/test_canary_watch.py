@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from firstread.agent import models_at_hand, roles, schedule
 from firstread.agent.models_at_hand import ModelsAtHand
@@ -205,7 +206,7 @@ def test_a_gpu_whose_canaries_come_out_wrong_is_passed_over_with_an_alarm(
         name = "cuda/torch"
         device = "cuda:0"
 
-        def __init__(self, bundle: Bundle, _device: str) -> None:
+        def __init__(self, bundle: Bundle, _device: str, _precision: str) -> None:
             super().__init__(bundle)
             self._inner = engine_torch.EagerEngine(bundle)
 
@@ -300,3 +301,25 @@ def test_a_model_that_changes_its_mind_on_duty_reports_nothing_raises_an_alarm_a
     drift["by"] = 0.0
     assert on_duty.waits_until(lambda: on_duty.images() == [ImageState.ANALYSED] * 2), on_duty.images()
     assert "model" not in on_duty.alarms()
+
+
+def test_a_poor_machine_has_an_engine_and_the_log_says_what_it_is(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One core, no AVX2, 4 GB."""
+    monkeypatch.setattr(engine_choice, "_flags", lambda: frozenset({"sse4_2"}))
+    monkeypatch.setattr(engine_choice, "memory_bytes", lambda: 4 << 30)
+    monkeypatch.setattr(engine_choice, "measurements", lambda *_: ())
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
+
+    def never(*_: str) -> None:
+        pytest.fail("an alarm")
+
+    models = ModelsAtHand(
+        str(tiny), "auto", cache=tmp_path, threads=None, raise_alarm=never, clear_alarm=lambda _: None
+    )
+    with capture_logs() as logs:
+        assert models.fit_to_report()
+    (said,) = [one for one in logs if one["event"] == "model loaded"]
+    assert said["engine"] == "cpu/onnxruntime"
+    assert (said["threads"], said["avx2"], said["memory_gb"]) == (1, False, 4.3)

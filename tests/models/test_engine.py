@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -268,12 +269,92 @@ def test_a_nearly_equal_engine_does_not_displace_the_one_that_needs_no_torch(bun
     assert engine_choice.cpu_engines(bundle, tmp_path, 1)[0][0] == "cpu/onnxruntime"
 
 
-def test_a_torn_graph_in_the_cache_is_not_trusted(bundle: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "x").mkdir()
+@pytest.mark.parametrize("damage", ["torn", "one bit", "seal gone", "empty"])
+def test_a_damaged_graph_in_the_cache_is_written_anew(bundle: Bundle, tmp_path: Path, damage: str) -> None:
     OnnxEngine(bundle, tmp_path, 1)
-    (graph,) = tmp_path.glob("*.onnx")
-    graph.write_bytes(graph.read_bytes()[:1000])
-    assert open_engine(bundle, "cpu", tmp_path, 1).name in ("cpu/onnxruntime", "cpu/torchscript", "cpu/torch")
+    (graph,), (seal,) = tmp_path.glob("*.onnx"), tmp_path.glob("*.sha256")
+    whole = graph.read_bytes()
+    middle = len(whole) // 2
+    graph.write_bytes(
+        {
+            "torn": whole[:1000],
+            "one bit": whole[:middle] + bytes([whole[middle] ^ 64]) + whole[middle + 1 :],
+            "seal gone": whole,
+            "empty": b"",
+        }[damage]
+    )
+    if damage == "seal gone":
+        seal.unlink()
+    assert open_engine(bundle, "cpu", tmp_path, 1).name == "cpu/onnxruntime"
+    assert graph.read_bytes() == whole
+    assert seal.is_file()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "[", "{}", "[1]", '[{"name": "cpu/torch"}]', '[{"name": "cpu/torch", "images_per_s": "fast"}]',
+     '[{"name": "cpu/torch", "images_per_s": NaN}]', "\x00\xff"],
+)  # fmt: skip
+def test_a_damaged_measurement_is_none(bundle: Bundle, tmp_path: Path, damage: str) -> None:
+    engine_choice._file(bundle, tmp_path, 1).write_text(damage, encoding="latin-1")
+    assert engine_choice.remembered(bundle, tmp_path, 1) == ()
+
+
+def test_a_damaged_measurement_is_made_anew(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Event()
+    monkeypatch.setattr(engine_choice, "measurements", lambda *_: asked.set())
+    engine_choice._file(bundle, tmp_path, 1).write_text("[")
+    names = [name for name, _ in engine_choice.cpu_engines(bundle, tmp_path, 1)]
+    assert names[0] == "cpu/onnxruntime"
+    assert asked.wait(10)
+
+
+def test_what_was_struck_off_is_said_with_its_reason(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Engine:
+        raise OSError("library not found")
+
+    def wrong() -> Engine:
+        return FakeDevice(bundle)
+
+    engines = [("cpu/broken", broken), ("cpu/wrong", wrong), ("cpu/onnxruntime", lambda: OnnxEngine(bundle, None, 1))]
+    monkeypatch.setattr(engine_choice, "cpu_engines", lambda *_: engines)
+    engine = open_engine(bundle, "cpu")
+    assert engine.name == "cpu/onnxruntime"
+    first, second = engine.struck_off
+    assert first == "cpu/broken: OSError: library not found"
+    assert second.startswith("cpu/wrong: ") and "must not be reported" in second
+
+
+def test_an_engine_that_fails_at_its_canaries_leaves_the_next_one_to_try(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = [("cpu/lost", lambda: FakeDevice(bundle, lost_at=1)), ("cpu/torch", lambda: EagerEngine(bundle))]
+    monkeypatch.setattr(engine_choice, "cpu_engines", lambda *_: engines)
+    assert open_engine(bundle, "cpu").name == "cpu/torch"
+
+
+def test_with_little_memory_torch_is_not_loaded_to_be_measured(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def must_not_be_made() -> Engine:
+        raise AssertionError("made")
+
+    monkeypatch.setattr(engine_choice, "memory_bytes", lambda: 4 << 30)
+    for name in ("cpu/torch", "cpu/torchscript"):
+        row = engine_choice._measure(name, must_not_be_made, bundle)
+        assert (row.images_per_s, row.refused) == (0.0, "not tried with 4.3 GB of memory")
+    row = engine_choice._measure("cpu/onnxruntime", lambda: OnnxEngine(bundle, None, 1), bundle)
+    assert row.images_per_s > 0
+
+
+@pytest.mark.parametrize(("limit", "bound"), [("1048576\n", True), ("max\n", False)])
+def test_memory_is_what_the_control_group_leaves(monkeypatch: pytest.MonkeyPatch, limit: str, bound: bool) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: limit)
+    assert (engine_choice.memory_bytes() == 1 << 20) is bound
+
+
+def test_engines_are_ranked_by_speed_and_near_ones_by_memory() -> None:
+    names = ["first", "second", "third", "refused"]
+    known = [engine_choice.Measurement(*row) for row in (("first", 97.5), ("second", 90.0), ("third", 100.0))]
+    assert engine_choice.ranked(names, known) == ["first", "third", "second", "refused"]
 
 
 def test_an_unknown_device_says_which_are_known(bundle: Bundle) -> None:
