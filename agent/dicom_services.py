@@ -22,7 +22,13 @@ def dicom_services(settings: Settings, store: Store, owner: str) -> Services:
         take_report(settings, store, caller, report)
 
     subscribers = frozenset(one.ae_title for one in settings.subscribers)
+
+    def named(calling_ae_title: str) -> bool:
+        # Work items and queries give patients' names away: both are for nodes that the settings name.
+        return settings.peer(calling_ae_title) is not None or calling_ae_title in subscribers
+
     return Services(
+        served=named,
         handlers=dict.fromkeys(SERVED, UpsScp(WorkItems(settings, store), subscribers)),
         commitment=CommitmentService(desk.asked, desk.due, desk.answered, told),
         query=query_service(settings, store),

@@ -127,7 +127,8 @@ class AcceptedAssociation(EventDrivenAssociation):
     @property
     def offered(self) -> tuple[str, ...]:
         """SOP classes that are served here beside storage and verification."""
-        offered = list(self.owner.services.handlers)
+        services = self.owner.services
+        offered = list(services.handlers) if services.served(self.calling_ae_title) else []
         if self._commitment is not None:
             offered.append(STORAGE_COMMITMENT)
         service = self.owner.services.query

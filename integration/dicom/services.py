@@ -59,8 +59,10 @@ Handler = Callable[["AcceptedAssociation", Any, int], None]
 
 @dataclass(frozen=True)
 class Services:
-    """The services of one receiver. ``handlers``: others, by SOP class, each on its own."""
+    """The services of one receiver. ``handlers``: others, by SOP class, each on its own; ``served`` says by its calling
+    AE title who is offered them."""
 
     commitment: CommitmentService | None = None
     query: QueryService | None = None
     handlers: Mapping[str, Handler] = field(default_factory=dict)
+    served: Callable[[str], bool] = lambda _: True

@@ -55,6 +55,16 @@ def served(tmp_path: Path) -> Iterator[RawPeer]:
             yield peer
 
 
+def test_a_service_is_offered_to_those_it_is_for(tmp_path: Path) -> None:
+    service = "1.2.840.10008.5.1.4.34.6.5"
+    with receiving(tmp_path) as (receiver, _):
+        receiver.services = Services(handlers={service: lambda *_: None}, served=lambda title: title == "NAMED")
+        for calling, wanted in (("NAMED", 2), ("STRANGER", 1)):
+            with RawPeer(receiver.address) as peer:
+                kind, answer = peer.associate([(service, [EXPLICIT]), (CR, [EXPLICIT])], calling=calling)
+                assert kind == 2 and len(peer.accepted(answer)) == wanted
+
+
 def find(peer: RawPeer, identifier: bytes, *, context_id: int = 1, data_set: bytes = DATA_SET) -> tuple[int, str]:
     peer.send_command(
         {
