@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,11 @@ _ACK_KINDS: Mapping[str, AckKind] = {
 def judgements(destination: Hl7Destination) -> dict[str, AckKind]:
     """The receiver's own meanings of acknowledgement codes, asked before the usual ones."""
     return {code: _ACK_KINDS[rule] for code, rule in destination.on_ack.items()}
+
+
+def web_receive_settings(settings: Settings) -> ReceiveSettings:
+    """How instances come in over HTTP: as over DICOM, with DICOMweb's own limit of one instance."""
+    return replace(receive_settings(settings), max_film_bytes=settings.dicomweb.max_instance_mb << 20)
 
 
 def receive_settings(settings: Settings, tls: ssl.SSLContext | None = None) -> ReceiveSettings:

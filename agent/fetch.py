@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from firstread.agent.config import Settings
-from firstread.agent.config_wire import receive_settings, web_service
+from firstread.agent.config_wire import web_receive_settings, web_service
 from firstread.agent.intake import Intake
 from firstread.agent.store.engine import Store
 from firstread.agent.store.site import site_uid
@@ -45,7 +45,7 @@ class Archive:
             raise FetchFailed("no archive is named: set [archive] url to its DICOMweb address")
         self._client = DicomwebClient(web_service(settings.archive))
         self._intake = Intake(settings, store, site_uid(store))
-        self._receive = replace(receive_settings(settings), max_film_bytes=settings.dicomweb.max_instance_mb << 20)
+        self._receive = web_receive_settings(settings)
         self._address = urlsplit(settings.archive.url).hostname or ""
         self._wait = wait
 

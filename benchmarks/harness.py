@@ -10,10 +10,8 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import sys
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,13 +28,10 @@ class WrongResult(Exception):
 
 
 def program(name: str, package: str) -> str:
-    """Path of a peer's program; Python's scripts of the same name are none (pynetdicom installs a storescu).
+    """Path of a peer's program. Raises PeerMissing."""
+    from tests.peers import peer_program
 
-    Raises PeerMissing.
-    """
-    ours = sysconfig.get_path("scripts")
-    folders = [one for one in os.environ.get("PATH", "").split(os.pathsep) if one != ours]
-    found = shutil.which(name, path=os.pathsep.join(folders))
+    found = peer_program(name)
     if found is None:
         raise PeerMissing(f"{name} is missing: apt-get install {package}")
     return found

@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import pwd
 import shutil
 import sqlite3
@@ -30,15 +29,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy
 import structlog
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
+from benchmarks import harness
 from benchmarks.year import OPEN, Year, build
 from firstread.agent import clock
 from firstread.agent.clock import Moment
@@ -304,14 +303,8 @@ def table(places: list[Place], names: list[str]) -> None:
 
 
 def machine() -> str:
-    """What this was measured on."""
-    with open("/proc/cpuinfo") as lines:
-        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()} {model}, {os.cpu_count()} cores, {memory} GB, "
-        f"Python {platform.python_version()}, SQLAlchemy {sqlalchemy.__version__}, SQLite {sqlite3.sqlite_version}"
-    )
+    """What this was measured on, databases included."""
+    return f"{harness.machine('SQLAlchemy')}, SQLite {sqlite3.sqlite_version}"
 
 
 def main() -> None:

@@ -134,11 +134,15 @@ def _has_bfloat16() -> bool:
 
 
 def _flags() -> frozenset[str]:
+    return frozenset(next((line for line in _cpuinfo() if line.startswith("flags")), "").split())
+
+
+def _cpuinfo() -> list[str]:
+    """What Linux says of the processor; empty elsewhere."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return frozenset()
-    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+        return []
 
 
 def remembered(bundle: Bundle, cache: Path, threads: int) -> tuple[Measurement, ...]:
@@ -208,9 +212,8 @@ def _version(library: str) -> str:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
+    lines = _cpuinfo()
+    if not lines:
         return platform.processor()
     return next((line for line in lines if line.startswith("model name")), platform.machine())
 

@@ -228,4 +228,4 @@ def cuda_devices() -> list[str]:
 
 def cuda_available() -> bool:
     """Whether torch can use a GPU here."""
-    return bool(torch.cuda.is_available() and torch.cuda.device_count() > 0)
+    return bool(cuda_devices())

@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 
-def require_peer(name: str) -> str:
-    """Path of a peer's program (``storescp``, ``dciodvfy``, ``Orthanc``, ``chromium``)."""
+def peer_program(name: str) -> str | None:
+    """Path of a peer's program, None where it is not installed."""
     # pynetdicom brings programs of the same names, which an activated environment would put first.
     folders = [each for each in os.environ.get("PATH", "").split(os.pathsep) if each != sysconfig.get_path("scripts")]
-    found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/lib/dcmtk"]))
+    return shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/lib/dcmtk"]))
+
+
+def require_peer(name: str) -> str:
+    """Path of a peer's program (``storescp``, ``dciodvfy``, ``Orthanc``, ``chromium``)."""
+    found = peer_program(name)
     if found:
         return found
     message = f"{name} is not installed: run deploy/install-peers.sh as root"

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from firstread.agent.capacity import PEAK_SHARE
 from firstread.agent.commands.common import JsonOption, fail, print_json
 
 
@@ -17,7 +18,7 @@ def capacity(
     gpu_films_per_s: Annotated[
         float | None, typer.Option(help="With a GPU: films/s of the network on it, as `benchmarks.inference` says.")
     ] = None,
-    peak_share: Annotated[float, typer.Option(help="Share of the day's films in its busiest hour.")] = 0.12,
+    peak_share: Annotated[float, typer.Option(help="Share of the day's films in its busiest hour.")] = PEAK_SHARE,
     measured: Annotated[
         Path | None, typer.Option(help="Seconds of this machine: what `benchmarks.end_to_end --json FILE` wrote.")
     ] = None,

@@ -8,7 +8,6 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cached_property
 
 import structlog
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from firstread.agent.admission import Admission
-from firstread.agent.config_wire import receive_settings
+from firstread.agent.config_wire import web_receive_settings
 from firstread.agent.intake import Intake
 from firstread.agent.stow import StoreRequest
 from firstread.agent.web.dicomweb import Dicomweb, acceptable, base_url, refused, uid_of
@@ -42,7 +41,7 @@ class StoreService:
         settings = shared.settings
         self._shared = shared
         most = settings.dicomweb.max_stores
-        self._receive = replace(receive_settings(settings), max_film_bytes=settings.dicomweb.max_instance_mb << 20)
+        self._receive = web_receive_settings(settings)
         self._spool = settings.spool
         self._places = threading.BoundedSemaphore(most)
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="stow")

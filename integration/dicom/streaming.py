@@ -80,7 +80,7 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
     def maximum_pdu_size(self) -> int:
         """Bytes of a P-DATA-TF that we send: even, so that every fragment is (PS3.8 E.1), and bounded where the peer's
         is not (0, or nothing said, means no limit: PS3.8 D.1.1)."""
-        largest = int(super().maximum_pdu_size or 0) or _LARGEST_SENT
+        largest = int(super().maximum_pdu_size or _LARGEST_SENT)
         return min(largest, _LARGEST_SENT) & ~1
 
     def receive_primitive(self, primitive: P_DATA) -> None:

@@ -123,28 +123,18 @@ class DicomwebClient:
 
         401 renews the token and asks once more; a second 401 is the answer.
         """
-        with self._failures():
-            yield from self._streamed(method, path, headers, params, content)
-
-    def _streamed(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        params: Mapping[str, str] | None,
-        content: bytes | None,
-    ) -> Iterator[tuple[Answer, Iterable[bytes]]]:
         url = f"{self.service.url.rstrip('/')}/{path}" if path else self.service.url
         tokens = self.service.tokens
-        for last in (tokens is None, True):
-            token = tokens.token(self._token_client) if tokens else None
-            sent = {**headers, "Authorization": f"Bearer {token}"} if token else dict(headers)
-            self._clock.start(self.service.connect_timeout_s + self.service.answer_timeout_s)
-            with self._http.stream(method, url, headers=sent, params=params, content=content) as response:
-                if response.status_code == 401 and tokens and token and not last and tokens.refused(token):
-                    continue
-                yield Answer(response.status_code, response.headers, b""), response.iter_bytes()
-                return
+        with self._failures():
+            for last in (tokens is None, True):
+                token = tokens.token(self._token_client) if tokens else None
+                sent = {**headers, "Authorization": f"Bearer {token}"} if token else dict(headers)
+                self._clock.start(self.service.connect_timeout_s + self.service.answer_timeout_s)
+                with self._http.stream(method, url, headers=sent, params=params, content=content) as response:
+                    if response.status_code == 401 and tokens and token and not last and tokens.refused(token):
+                        continue
+                    yield Answer(response.status_code, response.headers, b""), response.iter_bytes()
+                    return
 
     def close(self) -> None:
         """Closes the connection."""
