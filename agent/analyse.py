@@ -24,6 +24,7 @@ from firstread.agent.spool import PREVIEWS, new_place
 from firstread.agent.store import images
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.store.images import ImageClaim
+from firstread.agent.store.lookout import Lookout
 from firstread.models.engine import DeviceLost, OutOfMemory
 from firstread.models.findings import NO_FINDING, ReasonCode
 from firstread.models.prediction import Prediction, Reason, StudyIdentity
@@ -33,6 +34,8 @@ from firstread.models.saliency import localise
 log = structlog.get_logger()
 
 POLL_S = 0.05
+LOOK_S = 1.0
+"""So often waiting images are looked for even if nobody seems to have written."""
 
 
 @dataclass
@@ -69,6 +72,7 @@ class Analyser:
         self._films: dict[int, _Film] = {}
         self._ready: deque[_Film] = deque()
         self._lease_s = settings.analysis.film_timeout_s * 2 + 120
+        self._lookout = Lookout(store, LOOK_S)
         self.figures = Figures()
 
     def run(self, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> None:
@@ -113,8 +117,7 @@ class Analyser:
         alone = any(film.claim.attempts > 1 for film in self._films.values())
         room = 0 if alone else 2 * self._batch_size - len(self._films)
         claimed = self._claim(room, decoders) if room > 0 else 0
-        idle = not claimed and not self._ready
-        ended = decoders.collect(POLL_S if idle else 0.002)
+        ended = decoders.collect(0.0 if claimed else self._patience_s())
         while ended is not None:
             self._was_read(ended)
             ended = decoders.collect(0)
@@ -122,16 +125,27 @@ class Analyser:
             self._run_batch()
         self.figures.in_flight = len(self._films)
 
+    def _patience_s(self) -> float:
+        """How long to wait for the next film that was read: until the batch must not wait any more."""
+        if not self._ready:
+            return POLL_S
+        left_s = self._ready[0].ready_at + self._settings.analysis.batch_wait_ms / 1000 - time.monotonic()
+        return min(POLL_S, max(0.0, left_s))
+
     def _is_time(self, decoders: Decoders[FilmOrder, ReadFilm]) -> bool:
         if len(self._ready) >= self._batch_size or decoders.in_flight == 0:
             return True
         return time.monotonic() - self._ready[0].ready_at >= self._settings.analysis.batch_wait_ms / 1000
 
     def _claim(self, room: int, decoders: Decoders[FilmOrder, ReadFilm]) -> int:
+        if not self._lookout.worthwhile():
+            return 0
         try:
             with self._store.read() as connection:
-                if not images.any_waiting(connection):
-                    return 0
+                waiting = images.any_waiting(connection)
+            if not waiting:
+                self._lookout.found_nothing()
+                return 0
             with self._store.write() as connection:
                 claims = images.claim(
                     connection,

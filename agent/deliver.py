@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
@@ -15,12 +13,13 @@ from sqlalchemy import Connection
 from firstread.agent import clock
 from firstread.agent.audit import Audit
 from firstread.agent.config import Destination, DicomDestination, DicomwebDestination, Hl7Destination, Settings
-from firstread.agent.config_wire import dicom_peer, judgements, tls_context, web_service
 from firstread.agent.crashpoints import reached
+from firstread.agent.lines import Line, Outcome, Verdict, open_line
 from firstread.agent.retries import backoff_s
 from firstread.agent.store import commitments_awaited, deliveries, watch
 from firstread.agent.store.deliveries import DeliveryClaim
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
+from firstread.agent.store.lookout import PAUSE_S, Lookout
 from firstread.agent.tls import state_of
 from firstread.integration.audit.message import StudyObject
 
@@ -31,139 +30,9 @@ log = structlog.get_logger()
 
 ACTOR = "deliver"
 RECORD_AGAIN_S = 1.0
+LOOK_S = 1.0
+"""So often what became due by time alone is looked for."""
 CORRUPT = "the frozen bytes are missing or changed on disk"
-
-
-class Verdict(enum.Enum):
-    """What one sending came to."""
-
-    DELIVERED = enum.auto()
-    RETRY = enum.auto()
-    """An outage or a matter of the moment: again, as long as the site says."""
-    REFUSED = enum.auto()
-    """The receiver said no: a few tries, then rejected."""
-    REJECTED = enum.auto()
-    """Never: sending it again helps nobody."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """``status``: the receiver's own code (``0000``, ``AA``). ``detail``: a sentence, warnings included.
-
-    ``wait_s``: how long the receiver asks to be left alone, with everything that is due there.
-    """
-
-    verdict: Verdict
-    status: str
-    detail: str
-    wait_s: float | None = None
-
-
-class Line(Protocol):
-    """A way to one destination, kept open between sendings."""
-
-    def send(self, content: bytes, identity: str) -> Outcome:
-        """Sends one frozen object; never raises for what network or receiver do."""
-        ...
-
-    def close(self) -> None:
-        """Ends the connection."""
-        ...
-
-
-class DicomLine:
-    """C-STORE to a PACS; the association is kept for the next object."""
-
-    def __init__(self, settings: Settings, destination: DicomDestination) -> None:
-        from firstread.integration.dicom.send import Sender
-
-        self._sender = Sender(dicom_peer(settings, destination))
-
-    def send(self, content: bytes, identity: str) -> Outcome:
-        """0000 and warnings are delivered; A7xx is of the moment; A9xx and Cxxx are refusals (PS3.4 B.2.3)."""
-        from firstread.integration.dicom.status import OutcomeKind
-
-        answer = self._sender.store(content)
-        verdict = {
-            OutcomeKind.DELIVERED: Verdict.DELIVERED,
-            OutcomeKind.RETRY: Verdict.RETRY,
-            OutcomeKind.REJECTED: Verdict.REFUSED,
-        }[answer.kind]
-        words = "; ".join(part for part in (answer.comment, answer.warning) if part)
-        return Outcome(verdict, "" if answer.status is None else f"{answer.status:04X}", words)
-
-    def close(self) -> None:
-        """Releases the association."""
-        self._sender.close()
-
-
-class DicomwebLine:
-    """STOW-RS to a PACS; the connection is kept for the next object."""
-
-    def __init__(self, destination: DicomwebDestination) -> None:
-        from firstread.integration.dicomweb.client import DicomwebClient
-
-        self._client = DicomwebClient(web_service(destination))
-
-    def send(self, content: bytes, identity: str) -> Outcome:
-        """Delivered is what the response document names as stored; the rest as its reasons say (PS3.18 10.5.3)."""
-        from firstread.integration.dicom.status import OutcomeKind
-        from firstread.integration.dicomweb.store_client import store
-
-        answer = store(self._client, content)
-        verdict = {
-            OutcomeKind.DELIVERED: Verdict.DELIVERED,
-            OutcomeKind.RETRY: Verdict.RETRY,
-            OutcomeKind.REJECTED: Verdict.REFUSED,
-        }[answer.kind]
-        return Outcome(verdict, answer.status, answer.words, answer.wait_s)
-
-    def close(self) -> None:
-        """Closes the connection."""
-        self._client.close()
-
-
-class Hl7Line:
-    """A message over MLLP; the connection is kept, one message is in flight."""
-
-    def __init__(self, destination: Hl7Destination) -> None:
-        from firstread.integration.hl7.mllp import MllpClient
-
-        self._client = MllpClient(
-            destination.host,
-            destination.port,
-            connect_timeout_s=destination.connect_timeout_s,
-            answer_timeout_s=destination.answer_timeout_s,
-            tls=tls_context(destination),
-            judgements=judgements(destination),
-        )
-
-    def send(self, content: bytes, identity: str) -> Outcome:
-        """AA and CA are delivered; the rest as ERR-3, MSA-1 and the destination's own rules say."""
-        from firstread.integration.hl7.acknowledge import AckKind
-
-        answer = self._client.send(content, identity)
-        verdict = {
-            AckKind.DELIVERED: Verdict.DELIVERED,
-            AckKind.RETRY: Verdict.RETRY,
-            AckKind.REJECTED: Verdict.REJECTED,
-            AckKind.REJECT_AFTER_TRIES: Verdict.REFUSED,
-            AckKind.NOT_OURS: Verdict.RETRY,
-        }[answer.kind]
-        return Outcome(verdict, "/".join(part for part in (answer.code, answer.err_code) if part), answer.text)
-
-    def close(self) -> None:
-        """Closes the connection."""
-        self._client.close()
-
-
-def open_line(settings: Settings, destination: Destination) -> Line:
-    """The way to a destination; nothing is connected before the first sending."""
-    if isinstance(destination, DicomDestination):
-        return DicomLine(settings, destination)
-    if isinstance(destination, DicomwebDestination):
-        return DicomwebLine(destination)
-    return Hl7Line(destination)
 
 
 def _asker(settings: Settings, store: Store, destination: Destination) -> CommitmentAsker | None:
@@ -189,24 +58,24 @@ class DestinationWorker:
         self._asker = _asker(settings, store, destination)
         self._not_before = 0.0
         """On the boot clock: the receiver asked to be left alone until then."""
-        self.due = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
-        """Until told to stop: sends while something is due, then waits to be woken."""
+        """Until told to stop: sends while something is due, then waits for more."""
         self._stop = stop
         self._end_unasked()
+        lookout = Lookout(self._store, LOOK_S)
         while not stop.is_set():
+            if not lookout.worthwhile():
+                stop.wait(PAUSE_S)
+                continue
             try:
-                sent = self.send_next() or (self._asker is not None and self._asker.ask_next())
+                if not self._send_all() and not (self._asker is not None and self._asker.ask_next()):
+                    lookout.found_nothing()
             except StoreBusy:
-                sent = False
+                stop.wait(1.0)
             except Exception:
                 log.exception("delivering failed", destination=self._destination.name)
-                sent = False
                 stop.wait(1.0)
-            if not sent:
-                self.due.wait(1.0)
-                self.due.clear()
         if self._line is not None:
             self._line.close()
         if self._asker is not None:
@@ -228,20 +97,46 @@ class DestinationWorker:
 
     def send_next(self) -> bool:
         """Claims, sends and records one delivery. False when nothing is due."""
-        name, hold = self._destination.name, self._destination.hold
-        if clock.now().boot_s < self._not_before:
-            return False
-        with self._store.read() as connection:
-            if not deliveries.any_due(connection, name, on_hold=hold, now=clock.now()):
-                return False
-        with self._store.write() as connection:
-            held = deliveries.claim(
-                connection, name, on_hold=hold, owner=self._owner, lease_s=self._lease_s(), now=clock.now()
-            )
-            if held is not None:
-                self._audit(connection, held, ended=False)
+        held = self._claim()
         if held is None:
             return False
+        self._deliver(held)
+        return True
+
+    def _send_all(self) -> bool:
+        """All that is due, each claimed when the one before is recorded. False when nothing was due."""
+        held = self._claim()
+        any_due = held is not None
+        while held is not None:
+            held = self._deliver(held, more=True)
+        return any_due
+
+    def _claim(self) -> DeliveryClaim | None:
+        if clock.now().boot_s < self._not_before:
+            return None
+        with self._store.read() as connection:
+            if not deliveries.any_due(
+                connection, self._destination.name, on_hold=self._destination.hold, now=clock.now()
+            ):
+                return None
+        with self._store.write() as connection:
+            return self._claim_in(connection)
+
+    def _claim_in(self, connection: Connection) -> DeliveryClaim | None:
+        held = deliveries.claim(
+            connection,
+            self._destination.name,
+            on_hold=self._destination.hold,
+            owner=self._owner,
+            lease_s=self._lease_s(),
+            now=clock.now(),
+        )
+        if held is not None:
+            self._audit(connection, held, ended=False)
+        return held
+
+    def _deliver(self, held: DeliveryClaim, *, more: bool = False) -> DeliveryClaim | None:
+        """Sends and records; ``more``: claims what is due next in the same transaction, unless told to stop."""
         reached("delivery-claimed")
         content = self._content(held)
         if content is None:
@@ -251,9 +146,9 @@ class DestinationWorker:
         if outcome.wait_s is not None and outcome.verdict is not Verdict.DELIVERED:
             self._not_before = clock.now().boot_s + outcome.wait_s
         reached("delivery-sent")
-        self._record_surely(held, outcome)
+        following = self._record_surely(held, outcome, more=more)
         reached("delivery-recorded")
-        return True
+        return following
 
     def _send(self, held: DeliveryClaim, content: bytes) -> Outcome:
         try:
@@ -283,19 +178,18 @@ class DestinationWorker:
             return None
         return content
 
-    def _record_surely(self, held: DeliveryClaim, outcome: Outcome) -> None:
+    def _record_surely(self, held: DeliveryClaim, outcome: Outcome, *, more: bool) -> DeliveryClaim | None:
         """Tries again while the lease lasts: the receiver has answered, and must not be asked twice for our sake."""
         deadline = clock.boot_seconds() + self._lease_s()
         while True:
             try:
-                self._record(held, outcome)
-                return
+                return self._record(held, outcome, more=more)
             except StoreError as error:
                 log.error("an answer could not be recorded", destination=held.destination, error=str(error))
                 if self._stop.wait(RECORD_AGAIN_S) or clock.boot_seconds() > deadline:
                     raise
 
-    def _record(self, held: DeliveryClaim, outcome: Outcome) -> None:
+    def _record(self, held: DeliveryClaim, outcome: Outcome, *, more: bool) -> DeliveryClaim | None:
         now, retry = clock.now(), self._destination.retry
         refused = outcome.verdict is Verdict.REFUSED
         too_old = (
@@ -345,6 +239,8 @@ class DestinationWorker:
                         actor=ACTOR,
                         now=now,
                     )
+            more = more and not self._stop.is_set() and now.boot_s >= self._not_before
+            following = self._claim_in(connection) if more else None
         log.info(
             "delivery",
             study=held.study_instance_uid,
@@ -355,6 +251,7 @@ class DestinationWorker:
             status=outcome.status,
             attempt=held.attempts,
         )
+        return following
 
     def _audit(self, connection: Connection, held: DeliveryClaim, *, ended: bool) -> None:
         """Objects to a PACS are told of (PS3.15 A.5.3.3, A.5.3.7); messages are no instances."""
@@ -393,11 +290,6 @@ class Deliverer:
             thread = threading.Thread(target=worker.run, args=(stop,), daemon=True)
             thread.start()
             self._threads.append(thread)
-
-    def wake(self) -> None:
-        """Something may be due."""
-        for worker in self._workers:
-            worker.due.set()
 
     def join(self, timeout_s: float) -> None:
         """Waits for what is being sent."""

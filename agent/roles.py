@@ -254,7 +254,6 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
         "deliver",
         {
             "beat": beat,
-            "due deliveries": deliverer.wake,
             "notices by e-mail": notifier.tell_by_email,
             "notices by webhook": notifier.tell_by_webhook,
         },
@@ -262,7 +261,6 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     schedule.start()
     _wait_for(stop)
     schedule.stop()
-    deliverer.wake()
     deliverer.join(GRACE_S)
     reporting.join(GRACE_S)
     reporter.join(GRACE_S)

@@ -43,7 +43,6 @@ JOBS: tuple[Job, ...] = (
     Job("notices by e-mail", "deliver", 10.0, "alarms leave the house"),
     Job("notices by webhook", "deliver", 10.0, "a mail server that does not answer holds up no webhook"),
     Job("older objects", "studies", 1.0, "what was received before an upgrade can be searched as well"),
-    Job("due deliveries", "deliver", 0.2, "what became due is sent"),
     Job("admission", "receive", 1.0, "a full disk or queue refuses senders before they have sent"),
     Job("certificates", "receive", 10.0, "a renewed certificate needs no restart"),
     Job("certificates", "web", 10.0, "a renewed certificate needs no restart"),

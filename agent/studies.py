@@ -20,6 +20,7 @@ from firstread.agent.policy import limits_of, policy_for
 from firstread.agent.store import events, results, studies, watch
 from firstread.agent.store import images as images_store
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
+from firstread.agent.store.lookout import Lookout
 from firstread.agent.store.studies import ImageRecord, OpenStudy
 from firstread.agent.triage import FindingPolicy, ImageFact, assess, looks_the_same
 from firstread.models.bundle import Bundle, BundleError, load_bundle
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 
 ACTOR = "studies"
 AT_ONCE = 16
+LOOK_S = 1.0
+"""So often studies are looked for even if nobody seems to have written."""
 RETRY_S = 30.0
 RETRY_DISK_S = 3.0
 """After what disk or database did: it is often over in a moment."""
@@ -45,15 +48,21 @@ class SummingUp:
         self._bundles: dict[str, Bundle] = {}
         self._failed: dict[int, float] = {}
         self._one_at_a_time = threading.Lock()
+        self._lookout = Lookout(store, LOOK_S)
 
     def run_once(self) -> int:
         """Ends every study that is ready; answers how many. One that fails is tried again later, others go on."""
         if not self._one_at_a_time.acquire(blocking=False):
             return 0
         try:
+            if not self._lookout.worthwhile():
+                return 0
             now = clock.now()
             try:
                 with self._store.read() as connection:
+                    if not studies.any_receiving(connection):
+                        self._lookout.found_nothing()
+                        return 0
                     ready = studies.ready_to_sum_up(
                         connection,
                         quiet_period_s=self._settings.study.quiet_period_s,

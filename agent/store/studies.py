@@ -189,6 +189,13 @@ def ordered_priority_of(connection: Connection, identity: StudyIdentity) -> Prio
     return None if value is None else Priority(value)
 
 
+def any_receiving(connection: Connection) -> bool:
+    """True when there is a study that has not ended; a look without a lock."""
+    return (
+        connection.execute(select(study.c.id).where(study.c.state == StudyState.RECEIVING).limit(1)).first() is not None
+    )
+
+
 def ready_to_sum_up(
     connection: Connection,
     *,

@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 from firstread.agent.audit import ALARM, AuditSender
 from firstread.agent.certificates import make_certificates
 from firstread.agent.config import SettingsError, load_settings
-from firstread.agent.deliver import DestinationWorker, Outcome, Verdict
+from firstread.agent.deliver import DestinationWorker
+from firstread.agent.lines import Outcome, Verdict
 from firstread.agent.role_book import RoleBook
 from firstread.agent.store import watch
 from firstread.agent.store.tables import audit_message

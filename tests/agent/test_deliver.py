@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import select
 
 from firstread.agent import clock, deliver
-from firstread.agent.deliver import DestinationWorker, Outcome, Verdict
+from firstread.agent.deliver import DestinationWorker
+from firstread.agent.lines import Outcome, Verdict
 from firstread.agent.retries import backoff_s
 from firstread.agent.store import deliveries, results, studies, watch
+from firstread.agent.store.engine import StoreError
 from firstread.agent.store.results import Artifact
 from firstread.agent.store.tables import DeliveryState, delivery
 from firstread.agent.triage import assess
@@ -152,6 +155,79 @@ def test_a_receiver_that_asks_to_be_left_alone_is_with_everything_that_is_due(be
     bench.set_clock(601)
     assert sender.send_next() and sender.send_next()
     assert sorted(line.sent) == ["1.2.3/1", "1.2.3/1", "1.2.4/1"]
+
+
+class Stopping(Script):
+    """Tells the worker to stop while the given sending is under way; the last by itself."""
+
+    def __init__(self, after: int, *answers: Outcome) -> None:
+        super().__init__(*answers)
+        self.stop = threading.Event()
+        self._after = after
+
+    def send(self, content: bytes, identity: str) -> Outcome:
+        answer = super().send(content, identity)
+        if len(self.sent) == self._after:
+            self.stop.set()
+        return answer
+
+
+def test_a_worker_sends_all_that_is_due_in_its_order(bench, monkeypatch):
+    studies_due = [f"1.2.{number}" for number in range(5)]
+    for study in studies_due:
+        result_for(bench, study, 1)
+    line = Stopping(len(studies_due))
+    worker(bench, line, monkeypatch).run(line.stop)
+    assert line.sent == [f"{study}/1" for study in studies_due]
+    assert states(bench) == [DeliveryState.DELIVERED] * 5
+
+
+def test_a_worker_that_stops_claims_nothing_more(bench, monkeypatch):
+    for study in ("1.2.3", "1.2.4", "1.2.5"):
+        result_for(bench, study, 1)
+    line = Stopping(2)
+    worker(bench, line, monkeypatch).run(line.stop)
+    assert states(bench) == [DeliveryState.DELIVERED, DeliveryState.DELIVERED, DeliveryState.PENDING]
+
+
+def test_what_is_due_next_is_claimed_only_with_the_answer_to_the_one_before(bench, monkeypatch):
+    for study in ("1.2.3", "1.2.4"):
+        result_for(bench, study, 1)
+    seen: list[list[str]] = []
+
+    class Looking(Stopping):
+        def send(self, content: bytes, identity: str) -> Outcome:
+            seen.append(states(bench))
+            return super().send(content, identity)
+
+    line, ends, failures = Looking(2), deliveries.end_delivered, [StoreError("the disk is full")]
+
+    def end_delivered(*given, **named):
+        done = ends(*given, **named)
+        if failures:
+            raise failures.pop()
+        return done
+
+    monkeypatch.setattr(deliver.deliveries, "end_delivered", end_delivered)
+    monkeypatch.setattr(deliver, "RECORD_AGAIN_S", 0.0)
+    worker(bench, line, monkeypatch).run(line.stop)
+    assert seen == [
+        [DeliveryState.SENDING, DeliveryState.PENDING],
+        [DeliveryState.DELIVERED, DeliveryState.SENDING],
+    ]
+    assert line.sent == ["1.2.3/1", "1.2.4/1"], (
+        "an answer that could not be kept at once is kept, and not asked for again"
+    )
+    assert states(bench) == [DeliveryState.DELIVERED] * 2
+
+
+def test_a_worker_leaves_a_receiver_alone_that_asked_for_it(bench, monkeypatch):
+    for study in ("1.2.3", "1.2.4"):
+        result_for(bench, study, 1)
+    line = Script(Outcome(Verdict.RETRY, "503", "busy", wait_s=600))
+    sender = worker(bench, line, monkeypatch)
+    assert sender._send_all() and line.sent == ["1.2.3/1"] and not sender._send_all()
+    assert states(bench) == [DeliveryState.PENDING] * 2
 
 
 def test_outages_are_no_refusals(bench, monkeypatch):

@@ -58,14 +58,14 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def deliver() -> Iterator[Callable[..., tuple[Schedule, Counter]]]:
-    """Starts the jobs of the role "deliver"; the counter is its quickest."""
+def studies() -> Iterator[Callable[..., tuple[Schedule, Counter]]]:
+    """Starts the jobs of the role "studies"; the counter is its quickest."""
     started: list[Schedule] = []
 
     def start(call: Counter | None = None) -> tuple[Schedule, Counter]:
         counter = call or Counter()
-        others = {job.name: lambda: None for job in JOBS if job.role in ("deliver", "every role")}
-        started.append(Schedule("deliver", {**others, "due deliveries": counter}))
+        others = {job.name: lambda: None for job in JOBS if job.role in ("studies", "every role")}
+        started.append(Schedule("studies", {**others, "close studies": counter}))
         started[-1].start()
         return started[-1], counter
 
@@ -75,8 +75,8 @@ def deliver() -> Iterator[Callable[..., tuple[Schedule, Counter]]]:
 
 
 @pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
-def test_a_clock_that_is_set_stops_no_job(wall: Clock, deliver: Callable[..., tuple[Schedule, Counter]], jump_s: float):
-    _, counter = deliver()
+def test_a_clock_that_is_set_stops_no_job(wall: Clock, studies: Callable[..., tuple[Schedule, Counter]], jump_s: float):
+    _, counter = studies()
     assert counter.runs_on()
     wall.offset_s = jump_s
     assert counter.runs_on()
@@ -85,27 +85,27 @@ def test_a_clock_that_is_set_stops_no_job(wall: Clock, deliver: Callable[..., tu
 
 
 def test_without_the_watchdog_a_clock_set_back_would_stop_them(
-    wall: Clock, deliver: Callable[..., tuple[Schedule, Counter]], monkeypatch: pytest.MonkeyPatch
+    wall: Clock, studies: Callable[..., tuple[Schedule, Counter]], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(schedule_module, "JUMP_S", float("inf"))
-    _, counter = deliver()
+    _, counter = studies()
     assert counter.runs_on()
     wall.offset_s = -3600.0
     counter.runs_on(1.5)  # one that is due already may still run
     assert not counter.runs_on(3), "the test above would see it"
 
 
-def test_a_job_that_fails_runs_again(deliver: Callable[..., tuple[Schedule, Counter]]):
+def test_a_job_that_fails_runs_again(studies: Callable[..., tuple[Schedule, Counter]]):
     class Failing(Counter):
         def __call__(self) -> None:
             super().__call__()
             raise ValueError("once more")
 
-    _, counter = deliver(Failing())
+    _, counter = studies(Failing())
     assert counter.runs_on()
 
 
-def test_a_job_that_takes_long_does_not_run_twice_at_once(deliver: Callable[..., tuple[Schedule, Counter]]):
+def test_a_job_that_takes_long_does_not_run_twice_at_once(studies: Callable[..., tuple[Schedule, Counter]]):
     inside, most, lock = 0, 0, threading.Lock()
     done = threading.Event()
 
@@ -120,7 +120,7 @@ def test_a_job_that_takes_long_does_not_run_twice_at_once(deliver: Callable[...,
                 inside -= 1
             super().__call__()
 
-    _, counter = deliver(Slow())
+    _, counter = studies(Slow())
     assert counter.runs_on() and most == 1
     done.set()
 
@@ -129,7 +129,7 @@ def test_a_role_must_do_exactly_the_jobs_that_are_listed_for_it():
     with pytest.raises(ValueError, match="role deliver must do"):
         Schedule("deliver", {"beat": lambda: None})
     with pytest.raises(ValueError, match="role web must do"):
-        Schedule("web", {"beat": lambda: None, "due deliveries": lambda: None})
+        Schedule("web", {"beat": lambda: None, "close studies": lambda: None})
 
 
 def test_every_job_says_who_does_it_and_why():
