@@ -47,7 +47,7 @@ JOBS: tuple[Job, ...] = (
     Job("certificates", "receive", 10.0, "a renewed certificate needs no restart"),
     Job("certificates", "web", 10.0, "a renewed certificate needs no restart"),
     Job("canary", "analyse", 3600.0, "a model that changed its mind stops reporting"),
-    Job("beat", "every role", 2.0, "health knows who lives"),
+    Job("beat", "every role", 5.0, "health knows who lives"),
 )
 
 JUMP_S = 2.0
