@@ -77,7 +77,10 @@ def test_not_analysed_is_as_loud_as_a_finding_and_experimental_is_marked(client,
     assert "not analysed: lateral view" in text(row(page, seeded[1]["lateral"]))
     assert 'class="said reason"' in row(page, seeded[1]["lateral"])
     nodule = row(page, seeded[1]["nodule"])
-    assert "experimental" in text(nodule)
+    assert '<em title="experimental">exp.</em>' in nodule and "exp." in text(client.get("/").text.split("<main")[0])
+    assert "0.71 experimental" in nodule.split("aria-label=")[1].split('" title')[0], (
+        "said in full to who hears the list"
+    )
     assert "ROUTINE" in text(nodule), "an experimental finding raises nothing"
 
 

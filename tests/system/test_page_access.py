@@ -51,6 +51,10 @@ def seen(tmp_path_factory):
     program = require_peer("chromium")
     morning = Morning.on(tmp_path_factory.mktemp("access") / "spool")
     ids = busy_morning(morning)
+    doubtful = {"Nodule": 0.71, "Fibrosis": 0.66, "Hernia": 0.62, "Cardiomegaly": 0.6}
+    ids["doubtful"] = morning.read("BERGSTROEM^IDA", 30, found=doubtful, sex="F", patient_age_years=70.0)
+    doubtful = {"Pneumothorax": 0.85, "Consolidation": 0.8, "Pleural_Thickening": 0.71, "Fibrosis": 0.66}
+    ids["several"] = morning.read("BERGSTROEM^TOR", 29, found=doubtful, sex="M", patient_age_years=71.0)
     with served(morning) as server, playwright.sync_playwright() as player:
         browser = player.chromium.launch(executable_path=program, args=list(CHROMIUM_FLAGS))
         page = browser.new_page(viewport={"width": 1280, "height": 800})
@@ -139,6 +143,24 @@ def test_no_page_scrolls_sideways_at_any_width(seen, width, height) -> None:
         rows = page.evaluate("() => [...document.querySelectorAll('#rows .row')].map(row => row.offsetHeight)")
         assert len(set(rows)) <= 1, "one row, one line, all of one height"
     page.set_viewport_size({"width": 1280, "height": 800})
+
+
+NAMES_SHOWN = """() => [...document.querySelectorAll('#rows .finding > span')]
+  .filter(name => name.getClientRects().length)
+  .map(name => [name.textContent, name.clientWidth / Math.max(1, name.scrollWidth)])"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1440, 900), (1920, 1080), (3840, 2160)])
+def test_names_of_findings_can_be_read(seen, width, height) -> None:
+    page = seen("/")
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_timeout(100)
+    shown = page.evaluate(NAMES_SHOWN)
+    if folder := os.environ.get("FIRSTREAD_TEST_PICTURES"):
+        page.screenshot(path=Path(folder) / f"list {width}.png")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert len(shown) > 5
+    assert [(name, part) for name, part in shown if part < (0.99 if width >= 1440 else 0.6)] == []
 
 
 @pytest.mark.parametrize("path", PAGES)
