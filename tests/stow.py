@@ -15,6 +15,13 @@ BOUNDARY = "a-boundary-of-tests"
 DICOM_PARTS = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
 
 
+def named(dataset: Dataset, study: str = "1.2.3") -> Dataset:
+    """The data set as the only instance of a study."""
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, f"{study}.1"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{study}.1.1"
+    return dataset
+
+
 def part10(dataset: Dataset) -> bytes:
     """A data set as a file."""
     buffer = io.BytesIO()

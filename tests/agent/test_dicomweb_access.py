@@ -14,9 +14,11 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from firstread.agent.config_dicomweb import DicomwebSettings
+from firstread.agent.store import studies
 from firstread.agent.web.app import create_app
 from firstread.agent.web.bearer import BearerDoor
-from tests.agent.builders import Bench
+from tests.agent.builders import Bench, chest_film
+from tests.stow import DICOM_PARTS, body, named, part10
 
 TOKEN = "a-token-of-the-archive"
 HERE, THERE = "http://127.0.0.1:8080", "https://reading-room.example"
@@ -130,6 +132,24 @@ def test_a_token_of_the_provider_opens_and_every_other_is_refused(provider, tmp_
     }
     for what, token in wrong.items():
         assert status(client, f"Bearer {token}") == 401, what
+
+
+def test_what_comes_with_a_token_that_has_expired_is_not_stored_and_its_sender_is_told_why(provider, tmp_path):
+    sections = {"web": REMOTE, "dicomweb": {"oidc_issuer": provider.issuer, "oidc_audience": "firstread"}}
+    bench, film = Bench(tmp_path / "spool", **sections), named(chest_film())
+    client = TestClient(create_app(bench.settings, bench.store), base_url=THERE)
+
+    def stow(token):
+        headers = {"authorization": f"Bearer {token}", "content-type": DICOM_PARTS}
+        answer = client.post("/dicom-web/studies", content=body(part10(film)), headers=headers)
+        with bench.store.read() as connection:
+            return answer, studies.find(connection, film.StudyInstanceUID)
+
+    answer, stored = stow(provider.token(minutes=-5))
+    assert answer.status_code == 401 and 'error="invalid_token"' in answer.headers["www-authenticate"]
+    assert "expired" in answer.text and stored is None
+    answer, stored = stow(provider.token())
+    assert answer.status_code == 200 and stored is not None, "renewed, the same request is taken"
 
 
 def test_a_provider_that_does_not_answer_lets_nobody_in(provider):
