@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 
 import pytest
+from highdicom.sr import Comprehensive3DSR
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from firstread.integration.dicom.report import Encoded, build_report, content, prepared
+from firstread.integration.dicom.report import Encoded, Predecessor, build_report, content, prepared
 from firstread.models.findings import ReasonCode
 from firstread.models.prediction import Assessment, Box, FindingResult, ImageOutcome, Priority, Reason
 from tests.integration.report_cases import (
@@ -29,10 +32,13 @@ SECOND = FILM + ".77"
 CR = "1.2.840.10008.5.1.4.1.1.1"
 
 
-def report(assessment: Assessment, *sources: Dataset, templates: bool) -> Encoded:
+def report(
+    assessment: Assessment, *sources: Dataset, templates: bool, predecessor: Predecessor | None = None
+) -> Encoded:
     return build_report(
-        assessment, sources, uids(assessment, "sr"), SETTINGS, content_datetime=NOON, templates=templates
-    )
+        assessment, sources, uids(assessment, "sr"), SETTINGS, predecessor=predecessor, content_datetime=NOON,
+        templates=templates,
+    )  # fmt: skip
 
 
 def localised_everywhere() -> Assessment:
@@ -103,3 +109,17 @@ def test_templates_serve_other_studies_with_other_values(monkeypatch: pytest.Mon
     assert report(other, film(), templates=True) == expected
     assert built == [], "a shape that is known was built again"
     assert prepared._template.cache_info().maxsize, "templates of endless shapes would fill the memory"
+
+
+def test_an_earlier_report_is_referred_to_as_highdicom_does() -> None:
+    assessment, before = positive(), Predecessor(STUDY, SERIES + ".1", FILM + ".9")
+    made = report(assessment, film(), templates=True, predecessor=before)
+    written = dcmread(BytesIO(made.part10))
+    earlier = Dataset()
+    earlier.StudyInstanceUID, earlier.SeriesInstanceUID = before.study_instance_uid, before.series_instance_uid
+    earlier.SOPClassUID, earlier.SOPInstanceUID = before.sop_class_uid, before.sop_instance_uid
+    theirs = Comprehensive3DSR(
+        evidence=[film()], content=content.hollow_root(), series_instance_uid="1.2", series_number=1,
+        sop_instance_uid="1.2.3", instance_number=1, manufacturer="x", previous_versions=[earlier],
+    )  # fmt: skip
+    assert written.PredecessorDocumentsSequence == theirs.PredecessorDocumentsSequence

@@ -70,7 +70,7 @@ def document(
 ) -> ContainerContentItem:
     """The root container with all its rows. ``films``: by SOP Instance UID; ``notes``: takes what was left out."""
     root = hollow_root()
-    content = ContentSequence(rows_before(assessment, films, settings, procedure))
+    content = ContentSequence([*frame(settings, procedure), *images_read(assessment, films)])
     if assessment.analysed:
         container = measurements_container()
         container.ContentSequence = ContentSequence()
@@ -82,19 +82,19 @@ def document(
     return root
 
 
-def rows_before(
-    assessment: Assessment, films: Mapping[str, Film], settings: ReportSettings, procedure: Code
-) -> list[ContentItem]:
-    """The rows before the measurements: language, observer, procedure, and the images that were read."""
-    found: list[ContentItem] = [
+def frame(settings: ReportSettings, procedure: Code) -> list[ContentItem]:
+    """The rows that do not depend on the study: language, observer, procedure."""
+    return [
         *LanguageOfContentItemAndDescendants(CodedConcept(settings.language, "RFC5646", "English")),
         *_observer(settings),
         CodeContentItem(concept(concepts.PROCEDURE_REPORTED), concept(procedure), HAS_CONCEPT_MOD),
     ]
+
+
+def images_read(assessment: Assessment, films: Mapping[str, Film]) -> list[ContentItem]:
+    """The library of the images that were read, where there are any."""
     read = [film for film in films.values() if film.outcome.reason is None]
-    if assessment.analysed and read:
-        found.append(_image_library(read))
-    return found
+    return [_image_library(read)] if assessment.analysed and read else []
 
 
 def measurements_container() -> ContainerContentItem:

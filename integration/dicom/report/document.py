@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -45,7 +47,7 @@ def build_report(
     from the first that can be read, so the newest stands first. None, or broken ones, never stop a report.
     ``identity``: SOP Instance UID and Series Instance UID, both from ``firstread.integration.dicom.identity``.
     ``content_datetime``: the site's local time; an aware one is written in the source's time zone if it names one.
-    ``templates``: False has highdicom build every measurement group anew, which takes five times as long.
+    ``templates``: False has highdicom build everything anew, which takes ten times as long.
     The same arguments give the same bytes.
     """
     read = read_sources(sources)
@@ -53,39 +55,25 @@ def build_report(
     notes = list(dict.fromkeys(note for source in (read or [first]) for note in source.notes))
     films = _films(assessment, read, notes)
     sop_instance_uid, series_instance_uid = identity
-    from highdicom.sr import Comprehensive3DSR  # 0.4 s, so not before the first report
-
-    from firstread.integration.dicom.report import content
+    from firstread.integration.dicom.report import content  # highdicom: 0.4 s, so not before the first report
 
     shown = {outcome.sop_instance_uid: content.Film(outcome, source) for outcome, source in films}
     procedure = first.procedure or _procedure(assessment)
-    document = Comprehensive3DSR(
-        evidence=[_stand_in(assessment)],
-        content=content.hollow_root(),
-        series_instance_uid=series_instance_uid,
-        series_number=settings.sr_series_number,
-        sop_instance_uid=sop_instance_uid,
-        instance_number=max(1, assessment.revision),
-        manufacturer=settings.manufacturer[:64],
-        is_complete=True,
-        is_final=False,
-        is_verified=False,
-        requested_procedures=_requested(assessment, first) or None,
-        previous_versions=[_reference(predecessor)] if predecessor else None,
-        series_description=settings.sr_series_description[:64],
-        specific_character_set="ISO_IR 192",
-    )
     if templates:
-        del document.ContentSequence
+        document = _copy(_hollow_document(settings))
         tree = _prepared(assessment, shown, settings, procedure, notes)
     else:
+        document = _by_highdicom(settings)
         document.ContentSequence = content.document(assessment, shown, settings, procedure, notes).ContentSequence
         tree = b""
-    document.pop("ContributingEquipmentSequence", None)  # highdicom writes the time of day into it
+    document.SOPInstanceUID, document.SeriesInstanceUID = sop_instance_uid, series_instance_uid
+    document.InstanceNumber = max(1, assessment.revision)
+    if requested := _requested(assessment, first):
+        document.ReferencedRequestSequence = requested
+    if predecessor is not None:
+        document.PredecessorDocumentsSequence = [_reference(predecessor)]
     if films:
         document.CurrentRequestedProcedureEvidenceSequence = [_evidence(assessment, [film for film, _ in films])]
-    else:
-        del document.CurrentRequestedProcedureEvidenceSequence
     apply_common_modules(
         document,
         first,
@@ -103,6 +91,45 @@ def build_report(
     )
 
 
+def _by_highdicom(settings: ReportSettings) -> Dataset:
+    """A report of no study, as highdicom makes it, without its content."""
+    from highdicom.sr import Comprehensive3DSR
+
+    from firstread.integration.dicom.report import content
+
+    made = Comprehensive3DSR(
+        evidence=[_stand_in()],
+        content=content.hollow_root(),
+        series_instance_uid="1.2",
+        series_number=settings.sr_series_number,
+        sop_instance_uid="1.2",
+        instance_number=1,
+        manufacturer=settings.manufacturer[:64],
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        series_description=settings.sr_series_description[:64],
+        specific_character_set="ISO_IR 192",
+    )
+    document = Dataset()
+    document.update(made)
+    # The image is a stand-in, and highdicom writes the time of day into the equipment.
+    for keyword in ("ContentSequence", "CurrentRequestedProcedureEvidenceSequence", "ContributingEquipmentSequence"):
+        del document[keyword]
+    return document
+
+
+_hollow_document = functools.lru_cache(maxsize=8)(_by_highdicom)
+
+
+def _copy(dataset: Dataset) -> Dataset:
+    """The data set with elements of its own, whose values may be replaced (and not changed)."""
+    found = Dataset()
+    for element in dataset:
+        found[element.tag] = copy.copy(element)
+    return found
+
+
 def _prepared(
     assessment: Assessment,
     films: Mapping[str, content.Film],
@@ -113,12 +140,27 @@ def _prepared(
     """The Content Sequence of a report as it stands in its file."""
     from firstread.integration.dicom.report import content, prepared
 
-    rows: list[Dataset | bytes] = [*content.rows_before(assessment, films, settings, procedure)]
+    rows: list[Dataset | bytes] = [*_encoded_frame(settings, procedure)]
+    rows += content.images_read(assessment, films)
     if assessment.analysed:
         groups = content.groups(assessment, films, settings, notes)
-        rows.append(prepared.encoded_container(content.measurements_container(), groups))
+        rows.append(_encoded_measurements() + prepared.encoded_groups(groups))
     rows.append(content.overall(assessment, films))
     return prepared.encoded_sequence(rows)
+
+
+@functools.lru_cache(maxsize=32)
+def _encoded_frame(settings: ReportSettings, procedure: Code) -> tuple[bytes, ...]:
+    from firstread.integration.dicom.report import content, prepared
+
+    return tuple(prepared.encoded_item(row) for row in content.frame(settings, procedure))
+
+
+@functools.cache
+def _encoded_measurements() -> bytes:
+    from firstread.integration.dicom.report import content, prepared
+
+    return prepared.encoded_container(content.measurements_container())
 
 
 def _films(
@@ -145,14 +187,13 @@ def _procedure(assessment: Assessment) -> Code:
     return concepts.CHEST_RADIOGRAPHY if assessment.analysed else concepts.IMAGING_PROCEDURE
 
 
-def _stand_in(assessment: Assessment) -> Dataset:
+def _stand_in() -> Dataset:
     """The image that highdicom insists on: of no patient, whose name it would log where it thinks it odd.
 
     It also raises on images of a class that it does not know, so the real ones are listed by _evidence().
     """
     item = Dataset()
-    item.StudyInstanceUID = assessment.study_instance_uid
-    item.SeriesInstanceUID = item.SOPInstanceUID = "1.2"
+    item.StudyInstanceUID = item.SeriesInstanceUID = item.SOPInstanceUID = "1.2"
     item.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
     for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
         setattr(item, keyword, "")
@@ -163,19 +204,26 @@ def _stand_in(assessment: Assessment) -> Dataset:
 
 def _evidence(assessment: Assessment, outcomes: Sequence[ImageOutcome]) -> Dataset:
     """Item of the Current Requested Procedure Evidence Sequence: the study's images by series (PS3.3 C.17.2.3)."""
-    study = Dataset()
-    study.StudyInstanceUID = assessment.study_instance_uid
-    by_series: dict[str, list[Dataset]] = {}
+    by_series: dict[str, list[tuple[str, str]]] = {}
     for outcome in outcomes:
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = outcome.sop_class_uid
-        reference.ReferencedSOPInstanceUID = outcome.sop_instance_uid
-        by_series.setdefault(outcome.series_instance_uid, []).append(reference)
+        by_series.setdefault(outcome.series_instance_uid, []).append((outcome.sop_class_uid, outcome.sop_instance_uid))
+    return _references(assessment.study_instance_uid, by_series)
+
+
+def _references(study_instance_uid: str, by_series: Mapping[str, Sequence[tuple[str, str]]]) -> Dataset:
+    """Hierarchical SOP Instance Reference Macro (PS3.3 C.17-3): class and UID of instances by their series."""
+    study = Dataset()
+    study.StudyInstanceUID = study_instance_uid
     study.ReferencedSeriesSequence = []
-    for series_instance_uid, references in by_series.items():
+    for series_instance_uid, instances in by_series.items():
         series = Dataset()
         series.SeriesInstanceUID = series_instance_uid
-        series.ReferencedSOPSequence = references
+        series.ReferencedSOPSequence = []
+        for sop_class_uid, sop_instance_uid in instances:
+            reference = Dataset()
+            reference.ReferencedSOPClassUID = sop_class_uid
+            reference.ReferencedSOPInstanceUID = sop_instance_uid
+            series.ReferencedSOPSequence.append(reference)
         study.ReferencedSeriesSequence.append(series)
     return study
 
@@ -200,12 +248,9 @@ def _request_item(assessment: Assessment, source: Source, request: Request) -> D
 
 
 def _reference(predecessor: Predecessor) -> Dataset:
-    item = Dataset()
-    item.StudyInstanceUID = predecessor.study_instance_uid
-    item.SeriesInstanceUID = predecessor.series_instance_uid
-    item.SOPInstanceUID = predecessor.sop_instance_uid
-    item.SOPClassUID = predecessor.sop_class_uid
-    return item
+    """Item of the Predecessor Documents Sequence (PS3.3 C.17.2)."""
+    instance = (predecessor.sop_class_uid, predecessor.sop_instance_uid)
+    return _references(predecessor.study_instance_uid, {predecessor.series_instance_uid: [instance]})
 
 
 def warm() -> None:

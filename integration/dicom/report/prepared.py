@@ -55,7 +55,7 @@ _Part = bytes | _Slot | _Sequence
 
 def encoded_sequence(rows: Sequence[Dataset | bytes]) -> bytes:
     """A Content Sequence, Explicit VR Little Endian. ``rows``: items as data sets, or already encoded."""
-    items = b"".join(_item(row if isinstance(row, bytes) else _encoded(row)) for row in rows)
+    items = b"".join(_item(row if isinstance(row, bytes) else encoded_item(row)) for row in rows)
     return _sequence(_header(_CONTENT, "SQ"), items)
 
 
@@ -64,11 +64,11 @@ def encoded_groups(groups: Sequence[Group]) -> bytes:
     return encoded_sequence([_filled(_template(group.shape), group) for group in groups])
 
 
-def encoded_container(container: Dataset, groups: Sequence[Group]) -> bytes:
-    """The container of measurement groups, whose own rows are left out, with these groups in it."""
+def encoded_container(container: Dataset) -> bytes:
+    """A container as an item's bytes, to which its Content Sequence is joined: that has the highest tag of an item."""
     alone = Dataset()
     alone.update({element.tag: element for element in container if element.tag != _CONTENT})
-    return _encoded(alone) + encoded_groups(groups)  # Content Sequence has the highest tag of an item
+    return encoded_item(alone)
 
 
 @functools.lru_cache(maxsize=512)
@@ -140,7 +140,8 @@ def _even(text: str, padding: bytes) -> bytes:
     return value + padding * (len(value) % 2)
 
 
-def _encoded(dataset: Dataset) -> bytes:
+def encoded_item(dataset: Dataset) -> bytes:
+    """The bytes of an item, Explicit VR Little Endian, without the item's own tag and length."""
     buffer = _buffer()
     write_dataset(buffer, dataset, ENCODING)
     return bytes(buffer.getvalue())
