@@ -115,7 +115,7 @@ class Edge:
 
 
 def hung_up(connection: socket.socket, content: bytes) -> bytes:
-    """Writes everything, says that it was all, and reads until the other side ends. Raises Found when it does not."""
+    """Writes everything, says that it was all, and reads until the other side ends. Raises Late when it does not."""
     connection.settimeout(HANG_S)
     reader: list[bytes] = []
     began = time.monotonic()
@@ -126,7 +126,7 @@ def hung_up(connection: socket.socket, content: bytes) -> bytes:
         while part := connection.recv(65536):
             reader.append(part)
             if time.monotonic() - began > 2 * HANG_S:
-                raise Found("talks without end")
+                raise Late(f"still talks after {2 * HANG_S:.0f} s")
     except TimeoutError:
         raise Late(f"neither answered nor hung up within {HANG_S:.0f} s") from None
     except OSError:
