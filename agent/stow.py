@@ -270,7 +270,7 @@ class _MetadataPart:
         self._request = request
         self._request._metadata.append(bytearray())
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         """The next piece."""
         if sum(map(len, self._request._metadata)) + len(content) > LARGEST_METADATA:
             raise TooLarge(f"metadata of more than {LARGEST_METADATA >> 20} MiB: send the bulk data apart")
@@ -293,7 +293,7 @@ class _BulkPart:
         )
         request._open.append(self._sink)
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         """The next piece."""
         self._sink.write(content)
 
@@ -315,7 +315,7 @@ class _Unwanted:
     def __init__(self, request: StoreRequest, why: str) -> None:
         self._request, self._why = request, why
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         """The next piece."""
 
     def end(self) -> None:

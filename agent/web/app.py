@@ -28,6 +28,7 @@ from firstread.agent.web.live import Feed
 from firstread.agent.web.pages import Pages
 from firstread.agent.web.routes import routes
 from firstread.agent.web.sessions import Sessions, session_key
+from firstread.agent.web.straight import LendingProtocol
 from firstread.agent.web.ups import UpsRoutes
 from firstread.agent.web.ups_events import NotificationConnections
 from firstread.agent.work_items import WorkItems
@@ -89,6 +90,7 @@ def serve(
     app = create_app(settings, store)
     config = _Config(
         app,
+        http=LendingProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import chain
 
 import structlog
 from starlette.requests import Request
@@ -19,7 +20,8 @@ from firstread.agent.config_wire import web_receive_settings
 from firstread.agent.intake import Intake
 from firstread.agent.stow import StoreRequest
 from firstread.agent.web.dicomweb import Dicomweb, acceptable, base_url, refused, uid_of
-from firstread.agent.web.inflow import BodyBroken, Inflow
+from firstread.agent.web.inflow import Inflow
+from firstread.agent.web.straight import BodyBroken, borrow
 from firstread.integration.dicomweb import media
 from firstread.integration.dicomweb.errors import NotAcceptable, RequestError, UnsupportedMediaType
 from firstread.integration.dicomweb.media import MediaType
@@ -72,25 +74,36 @@ class StoreService:
             self._places.release()
 
     async def _take(self, request: Request, kind: MediaType, study: str | None, xml: bool) -> Response:
-        body = Inflow(SILENCE_S)
+        body, source = Inflow(SILENCE_S), request.stream()
         address = request.client.host if request.client else ""
         taking = StoreRequest(self._intake, self._receive, address, study)
+        rest = borrow(request) if await body.feed_one(source) else None
+        if rest is not None:
+            body.end()
 
         def take() -> list[Outcome]:
             try:
-                return taking.take(kind, body.pieces())
+                return taking.take(kind, chain(body.pieces(), rest.pieces(SILENCE_S) if rest is not None else ()))
             finally:
                 body.leave()
 
         working = asyncio.get_running_loop().run_in_executor(self._threads, take)
-        await body.feed(request.stream())
         try:
+            if rest is None:
+                await body.feed(source)
             outcomes = await working
         except RequestError as error:
             return refused(error.status, str(error), connection="close")
         except BodyBroken as error:
             log.warning("a store request broke off", address=address, why=str(error), stored=len(taking.outcomes))
             return refused(408, f"the body broke off: {error}", connection="close")
+        except asyncio.CancelledError:
+            if rest is not None:
+                rest.cut()
+            raise
+        finally:
+            if rest is not None:
+                rest.give_back()
         document = response_document(outcomes, base_url(request))
         status = status_of(outcomes)
         headers = {"retry-after": "5"} if status in (503, 507) else {}

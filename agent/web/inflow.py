@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterator, Iterator
+
+from firstread.agent.web.straight import BodyBroken
 
 MOST_WAITING = 1024 * 1024
 """Bytes between loop and thread; then the peer is made to wait."""
-
-
-class BodyBroken(Exception):
-    """The body did not come to its end: the peer went away or fell silent."""
 
 
 class Inflow:
@@ -30,21 +28,31 @@ class Inflow:
         self._broken = ""
         self._unwanted = False
 
-    async def feed(self, body: AsyncIterable[bytes]) -> None:
-        """Hands over the whole body; returns early when nobody wants the rest. Never raises."""
-        source = aiter(body)
+    async def feed(self, source: AsyncIterator[bytes]) -> None:
+        """Hands over the whole body; returns early when nobody wants the rest."""
+        while await self.feed_one(source):
+            pass
+
+    async def feed_one(self, source: AsyncIterator[bytes]) -> bool:
+        """Hands over the next piece; False when it was the last, the peer has gone, or nobody wants it."""
+        await self._room.wait()
+        if self._unwanted:
+            return False
         try:
-            while not self._unwanted:
-                async with asyncio.timeout(self._silence_s):
-                    piece = await anext(source)
-                self._put(piece)
-                await self._room.wait()
+            async with asyncio.timeout(self._silence_s):
+                piece = await anext(source)
+            self._put(piece)
+            return True
         except StopAsyncIteration:
-            self._end("")
+            self.end()
         except TimeoutError:
-            self._end(f"nothing came for {self._silence_s:.0f} s")
+            self.end(f"nothing came for {self._silence_s:.0f} s")
+        except asyncio.CancelledError:
+            self.end("the server stops")
+            raise
         except Exception as error:  # the server's own ways of saying that the peer is gone
-            self._end(f"the connection broke: {type(error).__name__}")
+            self.end(f"the connection broke: {type(error).__name__}")
+        return False
 
     def pieces(self) -> Iterator[bytes]:
         """The body in the thread. Raises BodyBroken."""
@@ -78,7 +86,8 @@ class Inflow:
                 self._room.clear()
             self._state.notify()
 
-    def _end(self, broken: str) -> None:
+    def end(self, broken: str = "") -> None:
+        """Nothing more comes through here; ``broken`` says why a body did not come to its end."""
         with self._state:
             self._over, self._broken = True, broken
             self._state.notify()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from pynetdicom.acse import ACSE
-from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE, N_ACTION, N_EVENT_REPORT
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, N_ACTION, N_EVENT_REPORT
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation
 
@@ -339,7 +339,7 @@ class AcceptedAssociation(EventDrivenAssociation):
                     study_instance_uid="" if header is None else text_of(header, STUDY),
                 )
             )
-        self._respond(command, status)
+        self.dimse.answer_store(command, status.code, status.error_comment if status.comment else "")
 
     def _instance(self, command: StoreCommand, sink: StoreSink, header: Dataset, syntax: str) -> ReceivedInstance:
         """The instance, its identity checked (PS3.4 B.2.3): raises :class:`StoreFailure`."""
@@ -363,15 +363,3 @@ class AcceptedAssociation(EventDrivenAssociation):
             move_originator_message_id=command.move_originator_message_id,
             header=header,
         )
-
-    def _respond(self, command: StoreCommand, status: StoreStatus) -> None:
-        response = C_STORE()
-        response.MessageIDBeingRespondedTo = command.message_id
-        if is_uid(command.sop_class_uid):
-            response.AffectedSOPClassUID = command.sop_class_uid
-        if is_uid(command.sop_instance_uid):
-            response.AffectedSOPInstanceUID = command.sop_instance_uid
-        response.Status = status.code
-        if status.comment:
-            response.ErrorComment = status.error_comment
-        self.dimse.send_msg(response, command.context_id)

@@ -83,9 +83,9 @@ _STORAGE_UIDS = frozenset(str(uid) for uid in _STORAGE_CLASSES.values())
 def supported_contexts(offered: list[PresentationContext], services: Collection[str] = ()) -> list[PresentationContext]:
     """What we support of what a peer offers: one context for each abstract syntax that we take.
 
-    ``services``: SOP classes that are served beside storage and verification. Made per association, from the offer:
-    deep copies of all storage classes (pynetdicom's way) cost more than the negotiation, and private classes cannot be
-    listed beforehand.
+    ``services``: SOP classes that are served beside storage and verification. Chosen from the offer: deep copies of
+    all storage classes (pynetdicom's way) cost more than the negotiation, and private classes cannot be listed
+    beforehand. Associations share what comes back: nobody may change it.
     """
     supported = []
     gets = STUDY_ROOT_GET in services and any(context.abstract_syntax == STUDY_ROOT_GET for context in offered)
@@ -96,11 +96,18 @@ def supported_contexts(offered: list[PresentationContext], services: Collection[
             syntaxes = TRANSFER_SYNTAXES
         else:
             continue
-        context = PresentationContext()
-        context.abstract_syntax = abstract_syntax
-        context.transfer_syntax = list(syntaxes)
-        if abstract_syntax == STORAGE_COMMITMENT or (gets and syntaxes is TRANSFER_SYNTAXES):
-            # Role selection (PS3.7 D.3.3.4): who was asked to commit reports as SCP, who asks with C-GET stores as SCP.
-            context.scu_role = context.scp_role = True
-        supported.append(context)
+        # Role selection (PS3.7 D.3.3.4): who was asked to commit reports as SCP, who asks with C-GET stores as SCP.
+        roles = abstract_syntax == STORAGE_COMMITMENT or (gets and syntaxes is TRANSFER_SYNTAXES)
+        supported.append(_context(abstract_syntax, syntaxes, roles))
     return supported
+
+
+@lru_cache(maxsize=1024)
+def _context(abstract_syntax: str, syntaxes: tuple[str, ...], roles: bool) -> PresentationContext:
+    """One that we support; made once, because pynetdicom examines each of its 27 transfer syntaxes."""
+    context = PresentationContext()
+    context.abstract_syntax = abstract_syntax
+    context.transfer_syntax = list(syntaxes)
+    if roles:
+        context.scu_role = context.scp_role = True
+    return context

@@ -30,7 +30,7 @@ from firstread.integration.dicom.transport import P_DATA_TF, BadPdu
 
 if TYPE_CHECKING:
     from firstread.integration.dicom.sink import StoreSink
-    from firstread.integration.dicom.transport import PeerSocket
+    from firstread.integration.dicom.transport import PduStream, PeerSocket
 
 LOGGER = logging.getLogger(__name__)
 
@@ -80,6 +80,11 @@ class DataPdu:
                 raise ValueError(f"presentation data value item of {length} bytes does not fit its PDU")
             self.fragments.append((context_id, pdu[offset + 5 : offset + 4 + length]))
             offset += 4 + length
+
+    @property
+    def presentation_data_value_list(self) -> list[tuple[int, memoryview]]:
+        """What a P-DATA primitive carries."""
+        return self.fragments
 
     def to_primitive(self) -> P_DATA:
         """The primitive that the state machine hands to DIMSE."""
@@ -211,37 +216,53 @@ class EventDrivenDUL(DULServiceProvider):  # type: ignore[misc]
         return True
 
     def _read_pdu_data(self) -> None:
-        """Reads one PDU and queues its event (Evt3 to Evt19)."""
+        """Reads one PDU and queues its event (Evt3 to Evt19); takes all P-DATA that stand in the buffer."""
         stream = self.socket.stream
         if stream is None:
             self.event_queue.put("Evt17")
             return
+        while (pdu := self._next_pdu(stream)) is not None:
+            if not self.in_data_transfer:
+                self._recv_pdu.put(pdu)
+                self.event_queue.put("Evt10")
+                return
+            # DT-2 as in the table (PS3.8 Table 9-10), without its two queues: a film is a hundred PDUs
+            self.assoc.dimse.receive_primitive(pdu)
+            if not stream.complete or not self._undisturbed():
+                return
+
+    def _next_pdu(self, stream: PduStream) -> DataPdu | None:
+        """The next P-DATA. Of other PDUs the event is queued, of what is none as well: None."""
         try:
             read = stream.read()
             if read is None:
-                return
+                return None
             self._idle_timer.restart()
             pdu_type, content = read
             if pdu_type == P_DATA_TF:
-                self._recv_pdu.put(DataPdu(content))
-                self.event_queue.put("Evt10")
-                return
+                return DataPdu(content)
         except (BadPdu, ValueError) as error:
             self._note(str(error))
             self.event_queue.put("Evt19")
-            return
+            return None
         except OSError as error:
             self._note(f"connection lost: {error}")
             self.socket.close()
-            return
+            return None
         try:
             pdu, event = self._decode_pdu(content)
         except Exception as error:  # any hostile byte may stand there; what it breaks in the decoder is not ours
             self._note(f"unreadable PDU of type 0x{pdu_type:02X}: {type(error).__name__}: {error}")
             self.event_queue.put("Evt19")
-            return
+            return None
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
+        return None
+
+    def _undisturbed(self) -> bool:
+        """True while nothing else waits to be done than to read on."""
+        waiting = self.event_queue.qsize() or self.to_provider_queue.qsize() or self._kill_thread
+        return not waiting and self.assoc.dimse.msg_queue.qsize() < _WAITING_MESSAGES
 
     def _send(self, pdu: Any) -> None:
         super()._send(pdu)

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
+from firstread.integration.dicom.identity_check import is_uid
+
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
     from firstread.integration.dicom.sink import StoreSink
 
 _LAST, _COMMAND = 0x02, 0x01
-_C_STORE_RQ = 0x0001
+_C_STORE_RQ, _C_STORE_RSP = 0x0001, 0x8001
 _NO_DATA_SET = 0x0101
 _LARGEST_SENT = 131072
 _LARGEST_COMMAND = 64 * 1024
@@ -70,6 +72,28 @@ class StreamingDIMSE(DIMSEServiceProvider):  # type: ignore[misc]
         """As pynetdicom's, one message after the other: reports come and go beside other messages."""
         with self._sending:
             super().send_msg(primitive, context_id)
+
+    def answer_store(self, command: StoreCommand, status: int, comment: str) -> None:
+        """Sends the C-STORE-RSP (PS3.7 9.3.1.2) without the data sets that pynetdicom makes of it on the way."""
+        values = [
+            (0x0002, _padded(command.sop_class_uid) if is_uid(command.sop_class_uid) else b""),
+            (0x0100, struct.pack("<H", _C_STORE_RSP)),
+            (0x0120, struct.pack("<H", command.message_id)),
+            (0x0800, struct.pack("<H", _NO_DATA_SET)),
+            (0x0900, struct.pack("<H", status)),
+            (0x0902, _padded(comment, b" ")),
+            (0x1000, _padded(command.sop_instance_uid) if is_uid(command.sop_instance_uid) else b""),
+        ]
+        elements = b"".join(struct.pack("<HHL", 0, number, len(value)) + value for number, value in values if value)
+        encoded = struct.pack("<HHLL", 0, 0, 4, len(elements)) + elements
+        largest = max(2, self.maximum_pdu_size - 6)
+        with self._sending:
+            for start in range(0, len(encoded), largest):
+                control = _COMMAND | (_LAST if start + largest >= len(encoded) else 0)
+                primitive = P_DATA()
+                fragment = bytes((control,)) + encoded[start : start + largest]
+                primitive.presentation_data_value_list = [[command.context_id, fragment]]
+                self.dul.send_pdu(primitive)
 
     @property
     def receiving(self) -> IncomingInstance | None:
@@ -185,6 +209,11 @@ def _command_elements(encoded: bytes) -> dict[int, bytes]:
         elements[element] = encoded[offset : offset + length]
         offset += length
     return elements
+
+
+def _padded(text: str, padding: bytes = b"\0") -> bytes:
+    value = text.encode("ascii", "replace")
+    return value + padding * (len(value) % 2)
 
 
 def _number(elements: dict[int, bytes], element: int) -> int | None:

@@ -26,7 +26,7 @@ class InstancePart:
         self._done = done
         self._begin = bytearray()
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         """The next piece of the file."""
         if self.sink is not None:
             self.sink.write(content)

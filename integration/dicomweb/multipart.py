@@ -20,7 +20,7 @@ MOST_PARTS = 100_000
 class Part(Protocol):
     """Takes the content of one part as it comes."""
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         """The next piece."""
 
     def end(self) -> None:
@@ -100,7 +100,7 @@ class MultipartReader:
 
     def _content(self, content: bytes, start: int, end: int) -> None:
         if self._part is not None:
-            self._part.write(content[start:end])
+            self._part.write(memoryview(content)[start:end])
 
     def _end(self) -> None:
         part, self._part = self._part, None
