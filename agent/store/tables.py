@@ -159,6 +159,7 @@ study = Table(
     Column("received_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     Column("legal_hold", Text),
+    Column("trial_run_id", Integer),
     *moment_columns("opened", nullable=False),
     *moment_columns("touched", nullable=False),
     Index(None, "state", "touched_at"),

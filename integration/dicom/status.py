@@ -65,6 +65,12 @@ class DoesNotMatch(StoreFailure):
     code = 0xA900
 
 
+class NotWanted(StoreFailure):
+    """0124: sound, and not for us in this way (PS3.7 C.5.15)."""
+
+    code = 0x0124
+
+
 class CannotUnderstand(StoreFailure):
     """C000: the data set cannot be read, or says who it is in no usable way."""
 
