@@ -44,7 +44,7 @@ class ArchiveSource(Protocol):
         """Study Instance UIDs of a day (YYYYMMDD) that have a series of this modality (empty: of any)."""
 
     def body_parts(self, study_instance_uid: str) -> Sequence[str]:
-        """Body Part Examined of a study's series, each once; what a series does not say is not among them."""
+        """Body Part Examined of a study's series, each once; empty for a series that does not say."""
 
     def close(self) -> None:
         """Ends the connection."""

@@ -51,14 +51,15 @@ class WebArchive:
         """Asks page by page. What the archive answers beside what was asked (another day or modality) is left out."""
         found: dict[str, None] = {}
         offset = 0
-        while offset < _MOST_OF_A_DAY:
+        while True:
             page = self._page(day, modality, offset)
             fresh = [one for one in page if one.study_instance_uid not in found]
             found |= dict.fromkeys(one.study_instance_uid for one in fresh)
             if not fresh:  # the end, or an archive that knows no offset and says the same again
-                break
+                return list(found)
             offset += len(page)
-        return list(found)
+            if len(found) > _MOST_OF_A_DAY:
+                raise FetchFailed(f"the archive names more than {_MOST_OF_A_DAY} studies of {day}: name a modality")
 
     def body_parts(self, study_instance_uid: str) -> Sequence[str]:
         """One request for the study's series."""

@@ -60,7 +60,7 @@ class Archive:
         with self._store.read() as connection:
             row = studies.find(connection, study_instance_uid)
             run = None if row is None or row.trial_run_id is None else trials.find(connection, row.trial_run_id)
-        return run and run.trial
+        return None if run is None else run.trial
 
     def _asked(self, ask: Callable[[], _T]) -> _T:
         for attempt in range(1, TRIES + 1):

@@ -137,6 +137,29 @@ def end_study(
     return bool(changed)
 
 
+def resume(connection: Connection, run_id: int) -> int:
+    """failed -> waiting, and the run is not over: what did not come is asked for again. Answers how many."""
+    changed = connection.execute(
+        update(archive_study)
+        .where(archive_study.c.run_id == run_id, archive_study.c.state == ArchiveState.FAILED)
+        .values(state=ArchiveState.WAITING, reason="", films=0, ended_at=None)
+    ).rowcount
+    connection.execute(update(archive_run).where(archive_run.c.id == run_id).values(ended_at=None))
+    return int(changed)
+
+
+def lies_here(connection: Connection, row: Row[Any]) -> bool:
+    """True for a trial that a run has fetched in full and whose films were not deleted since."""
+    fetched = select(archive_study.c.id).where(
+        archive_study.c.run_id == row.trial_run_id,
+        archive_study.c.study_instance_uid == row.study_instance_uid,
+        archive_study.c.state == ArchiveState.FETCHED,
+    )
+    if row.trial_run_id is None or connection.execute(fetched).first() is None:
+        return False
+    return all(one.path for one in studies.images_of(connection, row.id))
+
+
 def end(connection: Connection, run_id: int, now: Moment) -> bool:
     """The run is over. False while a study of it waits, or when it was over."""
     waiting = exists().where(archive_study.c.run_id == run_id, archive_study.c.state == ArchiveState.WAITING)

@@ -47,9 +47,12 @@ def studies(client: DicomwebClient, *, study_date: str, modality: str, limit: in
 
 
 def body_parts(client: DicomwebClient, study_instance_uid: str) -> list[str]:
-    """Body Part Examined of a study's series, each once. Raises ServiceFailed, SearchFailed."""
+    """Body Part Examined of a study's series, each once, empty where one says none.
+
+    Raises ServiceFailed, SearchFailed.
+    """
     matches = _search(client, f"studies/{study_instance_uid}/series", {"includefield": "BodyPartExamined"})
-    return list(dict.fromkeys(value for one in matches for value in _values(one, _BODY_PART)))
+    return list(dict.fromkeys(next(iter(_values(one, _BODY_PART)), "") for one in matches))
 
 
 def probe(client: DicomwebClient) -> tuple[bool, str]:
