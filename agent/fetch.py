@@ -74,6 +74,10 @@ class Archive:
 
 
 def _source(settings: Settings) -> ArchiveSource:
-    if not settings.archive.url:
-        raise FetchFailed("no archive is named: set [archive] url to its DICOMweb address")
+    if not settings.archive.named:
+        raise FetchFailed("no archive is named: set [archive] url to its DICOMweb address, or host, port and ae_title")
+    if settings.archive.type == "dimse":
+        from firstread.agent.archive_dimse import DimseArchive
+
+        return DimseArchive(settings)
     return WebArchive(settings)

@@ -276,7 +276,7 @@ def test_an_archive_that_lets_us_in_no_more_ends_the_run_not_every_study(site: S
     site.peer.put("20260201", *(f"1.2.{number}" for number in range(1, 20)))
     site.peer.on_fetch = {f"1.2.{number}": answer(403) for number in range(1, 20)}
     run = site.begin()
-    with pytest.raises(RunStopped, match="10 studies in a row.*does not let us in"):
+    with pytest.raises(RunStopped, match=r"10 studies in a row.*does not let us in"):
         site.work(run)
     assert site.counts(run) == {"failed": 10, "waiting": 9}
     site.peer.on_fetch = {}
