@@ -166,6 +166,7 @@ study = Table(
     Index(None, "state", "received_at"),
     Index(None, "received_at"),
     Index(None, "calling_ae_title", "received_at"),
+    Index(None, "trial_run_id", "received_at"),
     Index(None, "study_date"),
     Index(None, "station", "received_at"),
     Index(None, "accession_number"),

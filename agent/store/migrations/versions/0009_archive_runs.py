@@ -14,6 +14,9 @@ depends_on = None
 def upgrade() -> None:
     """Forward."""
     op.add_column("study", sa.Column("trial_run_id", sa.Integer(), nullable=True))
+    op.create_index(
+        op.f("ix_study_trial_run_id_study_received_at"), "study", ["trial_run_id", "received_at"], unique=False
+    )
     op.create_table(
         "archive_run",
         sa.Column("id", sa.Integer(), nullable=False),
