@@ -66,7 +66,7 @@ class DoesNotMatch(StoreFailure):
 
 
 class NotWanted(StoreFailure):
-    """0124: sound, and not for us in this way (PS3.7 C.5.15)."""
+    """0124: with C-GET alone, for a trial: the object belongs to a study that was really sent to us."""
 
     code = 0x0124
 
