@@ -166,7 +166,8 @@ class Analyser:
         return len(claims)
 
     def _begin(self, claim: ImageClaim, decoders: Decoders[FilmOrder, ReadFilm]) -> None:
-        reason = prior_study(claim.identity, claim.received_at, self._settings.study.max_age_days)
+        limit = None if claim.trial else self._settings.study.max_age_days
+        reason = prior_study(claim.identity, claim.received_at, limit)
         if reason is not None:
             with self._store.write() as connection:
                 images.end_not_analysed(

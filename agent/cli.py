@@ -6,6 +6,7 @@ import typer
 
 from firstread.agent.commands import (
     alarms,
+    archive,
     bundles,
     capacity,
     certs,
@@ -38,6 +39,7 @@ app.command("sr")(studies.show_sr)
 app.command("oru")(studies.show_oru)
 app.command()(studies.replay)
 app.command()(fetching.fetch)
+app.add_typer(archive.app, name="archive")
 app.add_typer(outbox.app, name="deliveries")
 app.add_typer(reading.app, name="worklist")
 app.add_typer(alarms.app, name="alarms")

@@ -22,7 +22,7 @@ from firstread.agent.config import (
     PeerSettings,
     Settings,
 )
-from firstread.agent.config_wire import certificates, dicom_peer, served_tls, tls_context, web_service
+from firstread.agent.config_wire import archive_peer, certificates, dicom_peer, served_tls, tls_context, web_service
 from firstread.agent.tls import SOON_DAYS, TlsFiles, TlsFilesError, days_left, server_context
 
 
@@ -70,7 +70,7 @@ def check(settings: Settings) -> list[CheckLine]:
             )
     asked += [(files.section, partial(_served, files)) for files in served_tls(settings).values()]
     asked += [(name, partial(_certificate, name, path)) for name, path in certificates(settings).items()]
-    if settings.archive.url:
+    if settings.archive.named:
         asked.append(("[archive]", partial(_archive, settings)))
     asked += [(f"[[peers]] {peer.ae_title}", partial(_peer, settings, peer)) for peer in settings.peers]
     for destination in settings.all_destinations:
@@ -274,6 +274,8 @@ def _peer(settings: Settings, peer: PeerSettings) -> CheckLine:
 
 
 def _archive(settings: Settings) -> CheckLine:
+    if settings.archive.type == "dimse":
+        return _dimse_archive(settings)
     from firstread.integration.dicomweb.client import DicomwebClient
     from firstread.integration.dicomweb.search_client import probe
 
@@ -287,6 +289,20 @@ def _archive(settings: Settings) -> CheckLine:
         client.close()
     # Films are received and read without it.
     return CheckLine("[archive]", Level.OK if reached else Level.NOTE, text)
+
+
+def _dimse_archive(settings: Settings) -> CheckLine:
+    from firstread.agent.archive_dimse import DimseArchive
+    from firstread.integration.dicom.send import echo
+
+    try:
+        echoed = echo(archive_peer(settings))
+        answers, text = echoed.ok, echoed.detail
+        if answers:
+            answers, text = DimseArchive(settings).probe()
+    except TlsFilesError as error:
+        return CheckLine("[archive]", Level.PROBLEM, str(error))
+    return CheckLine("[archive]", Level.OK if answers else Level.NOTE, text)
 
 
 def _reach(settings: Settings, destination: Destination) -> tuple[bool, str]:

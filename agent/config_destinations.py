@@ -114,6 +114,11 @@ class DicomwebDestination(_Destination, WebServiceSection):
         ("sr", "heatmap"), description="What it gets."
     )
 
+    @property
+    def tls(self) -> bool:
+        """True when the connection is encrypted."""
+        return self.encrypted
+
 
 _PLACE = re.compile(r"TQ1-9|OBR-5|OBR-27\.6|OBX-8|OBX:[^|~\\]+|Z[A-Z0-9]{2}-[1-9][0-9]?")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from firstread.agent.config_sections import Seconds, Section
+from firstread.agent.config_sections import AETitle, Host, Port, Seconds, Section
 
 FILES_OF_A_SERVICE = (
     "tls_ca_file",
@@ -54,13 +55,13 @@ class WebServiceSection(Section):
         return value if value is None else http_address(value)
 
     @property
-    def tls(self) -> bool:
+    def encrypted(self) -> bool:
         """True when the connection is encrypted."""
         return self.url.startswith("https://")
 
     @model_validator(mode="after")
     def _let_in(self) -> WebServiceSection:
-        if not self.tls and (self.tls_ca_file or self.tls_certificate_file):
+        if self.url and not self.encrypted and (self.tls_ca_file or self.tls_certificate_file):
             raise ValueError("tls_... files are given but url begins with http://")
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_certificate_file and tls_key_file go together")
@@ -78,12 +79,49 @@ class WebServiceSection(Section):
 
 
 class ArchiveSettings(WebServiceSection):
-    """Where films are fetched back from that were deleted here when their days were over (WADO-RS)."""
+    """Where films are fetched from: those that were deleted here when their days were over, and studies for trials."""
 
+    type: Literal["dicomweb", "dimse"] = Field(
+        "dicomweb", description="dicomweb: QIDO-RS and WADO-RS at url; dimse: C-FIND and C-GET at host and port."
+    )
     url: str = Field("", description="Base address of its DICOMweb services; empty: there is none to fetch from.")
+    host: Host | None = Field(None, description="With type dimse: host of the archive.")
+    port: Port | None = Field(None, description="With type dimse: port of the archive.")
+    ae_title: AETitle | None = Field(None, description="With type dimse: AE title of the archive.")
+    calling_ae_title: AETitle | None = Field(None, description="Our AE title towards it; unset: [dicom] ae_title.")
+    retrieve: Literal["get", "move"] = Field(
+        "get", description="With type dimse: C-GET, or C-MOVE to our AE title where the archive knows no C-GET."
+    )
+    tls: bool = Field(False, description="With type dimse: speak TLS. With dicomweb the url says it.")
+    acse_timeout_s: Seconds = Field(30, description="With type dimse: wait for the association to be accepted.")
+    dimse_timeout_s: Seconds = Field(60, description="With type dimse: longest silence in the middle of an answer.")
     answer_timeout_s: Seconds = Field(900, description="For one study with all its films, however slowly it comes.")
 
     @field_validator("url", "oauth2_token_url")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
         return http_address(value) if value else value
+
+    @property
+    def encrypted(self) -> bool:
+        """True when the connection is encrypted."""
+        return self.tls or self.url.startswith("https://")
+
+    @property
+    def named(self) -> bool:
+        """True when there is an archive."""
+        return bool(self.url or self.host)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ArchiveSettings:
+        place = (self.host, self.port, self.ae_title)
+        if self.type == "dicomweb" and (any(place) or self.tls):
+            raise ValueError('host, port, ae_title and tls go with type = "dimse"; a DICOMweb archive has its url')
+        if self.type == "dimse":
+            if self.url or self.token or self.token_file or self.oauth2_token_url:
+                raise ValueError('url, token and oauth2_... go with type = "dicomweb"')
+            if not all(place):
+                raise ValueError('type = "dimse" needs host, port and ae_title')
+            if not self.tls and (self.tls_ca_file or self.tls_certificate_file):
+                raise ValueError("tls_... files are given but tls is false")
+        return self

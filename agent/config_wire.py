@@ -49,6 +49,24 @@ def dicom_peer(settings: Settings, one: DicomDestination | PeerSettings) -> Dico
     )
 
 
+def archive_peer(settings: Settings) -> DicomPeer:
+    """The archive as a DICOM node. Raises TlsFilesError."""
+    from firstread.integration.dicom.send import DicomPeer
+
+    one = settings.archive
+    return DicomPeer(
+        name="archive",
+        host=one.host or "",
+        port=one.port or 0,
+        ae_title=one.ae_title or "",
+        calling_ae_title=one.calling_ae_title or settings.dicom.ae_title,
+        connect_timeout_s=one.connect_timeout_s,
+        acse_timeout_s=one.acse_timeout_s,
+        dimse_timeout_s=one.dimse_timeout_s,
+        tls=tls_context(one),
+    )
+
+
 def web_service(destination: DicomwebDestination | ArchiveSettings) -> WebService:
     """A DICOMweb service as the client knows it. Raises TlsFilesError."""
     from firstread.integration.dicomweb.client import WebService
@@ -165,7 +183,8 @@ def receive_settings(settings: Settings, tls: ssl.SSLContext | None = None) -> R
 
 def tls_context(destination: Destination | PeerSettings | ArchiveSettings) -> ssl.SSLContext | None:
     """Client TLS 1.2 or 1.3 with checked names, None when the other side is plain. Raises TlsFilesError."""
-    if not destination.tls:
+    encrypted = destination.encrypted if isinstance(destination, ArchiveSettings) else destination.tls
+    if not encrypted:
         return None
     if isinstance(destination, ArchiveSettings):
         place = "[archive]"
@@ -197,6 +216,8 @@ def certificates(settings: Settings) -> dict[str, Path]:
     for destination in settings.destinations:
         if destination.tls and destination.tls_certificate_file is not None:
             ours[f"[[destinations]] {destination.name}"] = destination.tls_certificate_file
+    if settings.archive.tls_certificate_file is not None:
+        ours["[archive]"] = settings.archive.tls_certificate_file
     for peer in settings.peers:
         if peer.tls_certificate_file is not None:
             ours[f"[[peers]] {peer.ae_title}"] = peer.tls_certificate_file

@@ -25,7 +25,16 @@ from firstread.agent.querying import MOST_MATCHES, MOST_OBJECTS
 from firstread.agent.store.holdings_search import ATTRIBUTES, Kind, Level
 from firstread.agent.web.access import ACCESS
 from firstread.integration.audit.message import EventKind
-from firstread.integration.dicom import admission, commitment_scp, contexts, query, query_scp, status, suboperations
+from firstread.integration.dicom import (
+    admission,
+    commitment_scp,
+    contexts,
+    query,
+    query_scp,
+    retrieve_contexts,
+    status,
+    suboperations,
+)
 from firstread.integration.dicom.commitment import FailureReason
 from firstread.integration.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from firstread.integration.dicom.report import concepts
@@ -69,7 +78,7 @@ def _services() -> str:
     both = {contexts.VERIFICATION: ("yes", "yes"), contexts.STORAGE_COMMITMENT: ("yes", "yes")}
     rows = [(*_named(uid), *roles) for uid, roles in both.items()]
     find, move, get = contexts.STUDY_ROOT_FIND, contexts.STUDY_ROOT_MOVE, contexts.STUDY_ROOT_GET
-    rows += [(*_named(uid), "no", "yes") for uid in (find, move, get)]
+    rows += [(*_named(uid), "yes", "yes") for uid in (find, move, get)]
     sent = list(dict.fromkeys(uid for uid, _ in OUR_RESULTS))
     rows += [(*_named(uid), "yes", "yes") for uid in sent]
     rows.append(("Storage classes, listed at the end", "", "C-MOVE and C-GET only", "yes"))
@@ -96,6 +105,12 @@ def _proposed() -> str:
         (*_named(contexts.STORAGE_COMMITMENT), UID(uid).name, "SCU; SCP to report") for uid in suboperations.NATIVE[:2]
     ]
     rows += [(*_named(contexts.VERIFICATION), UID(uid).name, "SCU") for uid in reversed(suboperations.NATIVE[:2])]
+    models = (contexts.STUDY_ROOT_FIND, contexts.STUDY_ROOT_GET, contexts.STUDY_ROOT_MOVE)
+    rows += [(*_named(uid), "explicit and implicit VR little endian", "SCU") for uid in models]
+    names = ", ".join(UID(uid).name for uid in retrieve_contexts.SYNTAXES)
+    rows += [(*_named(uid), names, "SCP (C-GET)") for uid in retrieve_contexts.FILMS]
+    native = "explicit and implicit VR little endian"
+    rows += [(*_named(uid), native, "SCP (C-GET)") for uid in retrieve_contexts.BESIDE]
     rows.append(("any stored class (C-MOVE)", "", "as stored, and the two native little endian ones", "SCU"))
     return table(("SOP class", "UID", "transfer syntax", "role"), rows)
 

@@ -23,11 +23,12 @@ from firstread.agent.store import worklist as list_store
 from firstread.agent.store.codec import identity_from_json
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.store.overdue import PURGED
+from firstread.agent.store.studies import Trial
 from firstread.integration.audit.message import StudyObject
 from firstread.integration.dicom.identity import is_ours
 from firstread.integration.dicom.part10 import OWN_HEADER, NotPart10, data_set_offset
 from firstread.integration.dicom.received import AssociationEvent, AssociationOutcome, ReceivedInstance, Refusal
-from firstread.integration.dicom.status import SUCCESS, OutOfResources, StoreStatus
+from firstread.integration.dicom.status import SUCCESS, NotWanted, OutOfResources, StoreStatus
 from firstread.models.eligibility import is_image_for_us
 from firstread.models.prediction import Priority, StudyIdentity
 
@@ -40,11 +41,16 @@ PERMANENT = 1
 
 @dataclass(frozen=True)
 class Intake:
-    """Takes instances in. ``settings`` say where; ``site_uid`` recognises our own results coming back."""
+    """Takes instances in. ``settings`` say where; ``site_uid`` recognises our own results coming back.
+
+    ``trial``: what comes is brought by a run over the archive. It becomes a trial, never a part of a study that was
+    really sent to us; what is sent without it makes a trial a study like any other.
+    """
 
     settings: Settings
     store: Store
     site_uid: str
+    trial: Trial | None = None
 
     def take(self, received: ReceivedInstance) -> StoreStatus:
         """Success once file and rows are durable. Raises OutOfResources when they cannot be: the sender tries again."""
@@ -179,6 +185,12 @@ class Intake:
         with self.store.write() as connection:
             known = images.newest_version(connection, received.sop_instance_uid)
             row = studies.find(connection, received.study_instance_uid)
+            if self.trial is not None and not ours:
+                _only_trials(row, known)
+            elif row is not None and row.trial_run_id is not None and not ours:
+                self._really_sent(connection, row, identity, received, now, is_image=stored.is_image)
+                row = studies.find(connection, received.study_instance_uid)
+                known = images.newest_version(connection, received.sop_instance_uid)
             study_id = None if row is None else int(row.id)
             ordered = None if row is None or row.ordered_priority is None else Priority(row.ordered_priority)
             if known is not None and known.sha256 == received.sha256 and not self._lies_there(known):
@@ -198,17 +210,19 @@ class Intake:
                 events.record(connection, now, "own result came back", ACTOR, study_id=study_id, instance_id=key)
                 return True
             if row is None:
-                ordered = studies.ordered_priority_of(connection, identity)
-                study_id = studies.create(connection, identity, received.calling_ae_title, ordered, now)
+                ordered = studies.ordered_priority_of(connection, identity) if self.trial is None else None
+                calling = received.calling_ae_title
+                study_id = studies.create(connection, identity, calling, ordered, now, trial=self.trial)
             elif stored.is_image:
                 cause = "a corrected image" if known is not None else "a late image"
                 studies.touch(connection, row, identity, received.calling_ae_title, cause, ACTOR, now)
                 old = identity_from_json(row.identity)
-                if (old.patient_id, old.patient_name) != (identity.patient_id, identity.patient_name):
+                other = (old.patient_id, old.patient_name) != (identity.patient_id, identity.patient_name)
+                if other and self.trial is None:
                     self._note_identity_change(connection, old, identity, row.id, now)
             if known is not None and known.study_id not in (None, study_id):
                 studies.reopen(connection, known.study_id, "an image moved to another study", ACTOR, now)
-            if stored.is_image and self.settings.worklist.enabled:
+            if stored.is_image and self.settings.worklist.enabled and self.trial is None:
                 list_store.ensure_entry(connection, identity, now.at, new_film=True)
             key = images.add(connection, stored, study_id, known, now)
             holdings.enter_received(connection, holding, key, ours=False, first=known is None)
@@ -217,7 +231,9 @@ class Intake:
                 instance_id=key, calling_ae_title=received.calling_ae_title, address=received.peer_address,
                 size_bytes=received.size_bytes, sop_class_uid=received.sop_class_uid,
             )  # fmt: skip
-            if stored.is_image and study_id is not None and row is None:
+            if self.trial is not None:
+                pass  # nobody is to read it
+            elif stored.is_image and study_id is not None and row is None:
                 reading_items.study_came(connection, study_id, identity, ordered, now, self.site_uid)
             elif stored.is_image and study_id is not None and row is not None:
                 before = identity_from_json(row.identity)
@@ -242,6 +258,25 @@ class Intake:
         )
         return True
 
+    def _really_sent(
+        self,
+        connection: Connection,
+        row: Row[Any],
+        identity: StudyIdentity,
+        received: ReceivedInstance,
+        now: clock.Moment,
+        *,
+        is_image: bool,
+    ) -> None:
+        """A trial is a study from now on: on the reading list, as urgent as it was ordered, analysed by our model."""
+        ordered = studies.ordered_priority_of(connection, identity)
+        studies.really_sent(connection, row, identity, received.calling_ae_title, ordered, ACTOR, now)
+        images.analyse_anew(connection, row.id, actor=ACTOR, now=now)
+        if is_image or studies.images_of(connection, row.id):
+            if self.settings.worklist.enabled:
+                list_store.ensure_entry(connection, identity, now.at, new_film=True)
+            reading_items.study_came(connection, row.id, identity, ordered, now, self.site_uid)
+
     def _note_identity_change(
         self, connection: Connection, old: StudyIdentity, new: StudyIdentity, study_id: int, now: clock.Moment
     ) -> None:
@@ -261,3 +296,11 @@ class Intake:
             connection, now, "identity changed", ACTOR, study_id=study_id,
             was=[old.patient_id, old.patient_name], now_is=[new.patient_id, new.patient_name],
         )  # fmt: skip
+
+
+def _only_trials(row: Row[Any] | None, known: Row[Any] | None) -> None:
+    """Raises NotWanted for what a run must leave alone: studies that were really sent to us, and their films."""
+    if row is not None and row.trial_run_id is None:
+        raise NotWanted("the study was really sent to us: it is no trial")
+    if known is not None and known.study_id != (None if row is None else row.id):
+        raise NotWanted("the instance is held as one of another study")

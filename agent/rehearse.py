@@ -27,7 +27,8 @@ def rehearse(settings: Settings, study: OpenStudy, model: LoadedModel) -> OpenSt
 def _rehearse(
     settings: Settings, study: OpenStudy, image: ImageRecord, model: LoadedModel, folder: Path
 ) -> ImageRecord:
-    prior = prior_study(study.identity, study.received_at, settings.study.max_age_days)
+    limit = settings.study.max_age_days if study.trial_run_id is None else None
+    prior = prior_study(study.identity, study.received_at, limit)
     if prior is not None:
         return replace(image, state=ImageState.NOT_ANALYSED, reason=prior, prediction=None)
     read = read_film(

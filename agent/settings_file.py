@@ -49,6 +49,10 @@ _CHOSEN: Mapping[tuple[str, str], Any] = {
 _EXAMPLES: Mapping[tuple[str, str], str] = {
     ("web", "viewer_url"): '"https://viewer.example.org/viewer?StudyInstanceUIDs={study}"',
     ("web", "viewer_folder"): '"/var/lib/firstread-viewer"',
+    ("archive", "host"): '"archive.example.org"',
+    ("archive", "port"): "104",
+    ("archive", "ae_title"): '"ARCHIVE"',
+    ("archive", "calling_ae_title"): '"FIRSTREAD"',
     ("archive", "tls_ca_file"): '"/etc/firstread/ca.pem"',
     ("archive", "tls_certificate_file"): '"/etc/firstread/client.pem"',
     ("archive", "tls_key_file"): '"/etc/firstread/client.key"',

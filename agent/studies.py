@@ -17,7 +17,7 @@ from firstread.agent.identify import patient_of
 from firstread.agent.models_at_hand import bundle_folder
 from firstread.agent.objects import ResultObjects
 from firstread.agent.policy import limits_of, policy_for
-from firstread.agent.store import events, results, studies, watch
+from firstread.agent.store import events, results, studies, trials, watch
 from firstread.agent.store import images as images_store
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
 from firstread.agent.store.lookout import Lookout
@@ -108,6 +108,8 @@ class SummingUp:
         if self._analyse_stale(study, now):
             return False
         assessment = self.judge(study, now)
+        if study.trial_run_id is not None:
+            return self._keep_trial(study, assessment)
         last = study.earlier[-1] if study.earlier else None
         repeated = last is not None and looks_the_same(last, assessment) and study.last_identity == study.identity
         artifacts = [] if repeated else self._objects.build(study, assessment, now)
@@ -145,6 +147,17 @@ class SummingUp:
             sent=not repeated,
         )
         return True
+
+    def _keep_trial(self, study: OpenStudy, assessment: Assessment) -> bool:
+        """What a trial came to is kept for its run: no object, message, delivery or priority is made of it."""
+        with self._store.write() as connection:
+            now = clock.now()
+            done = trials.commit(connection, study, assessment, ACTOR, now)
+            if done:
+                watch.clear_alarm(connection, f"summing-up/{study.id}", actor=ACTOR, now=now)
+        if done:
+            log.info("summed up as a trial", study=study.identity.study_instance_uid, run=study.trial_run_id)
+        return done
 
     def judge(self, study: OpenStudy, now: clock.Moment) -> Assessment:
         """The assessment that this study has now, by the policy in force; writes nothing."""

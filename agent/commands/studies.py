@@ -278,7 +278,7 @@ def replay(
         elif dry_run:
             done = list(replays.preview(settings, store, rows, bundle))
         else:
-            if settings.archive.url:
+            if settings.archive.named:
                 fetch_purged(settings, store, rows)
             done = list(replays.analyse_again(store, rows, bundle=bundle, why=why))
     if as_json:

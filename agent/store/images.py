@@ -51,6 +51,8 @@ class ImageClaim:
     received_at: datetime
     bundle: str | None
     """Another bundle than the usual one, when a replay asked for it."""
+    trial: bool = False
+    """Of a study that a run over the archive brought: old studies are what it is for."""
 
 
 def newest_version(connection: Connection, sop_instance_uid: str) -> Row[Any] | None:
@@ -96,7 +98,8 @@ def file_again(connection: Connection, known: Row[Any], path: str, actor: str, n
     What failed for want of the file is looked at again, so that its study goes back to receiving.
     """
     values: dict[str, Any] = {"path": path}
-    failed = known.state == ImageState.NOT_ANALYSED and bool(known.path)  # a purged film had its result
+    # A purged film had its result; one that nobody tried to analyse was a trial's (see analyse_anew).
+    failed = known.state == ImageState.NOT_ANALYSED and (bool(known.path) or not known.attempts)
     if failed or known.state == ImageState.ANALYSING:
         values |= {
             "state": ImageState.WAITING, "attempts": 0, "lease_owner": None, "reason_code": None,
@@ -132,6 +135,7 @@ def claim(
             instance.c.received_at,
             study.c.identity,
             study.c.bundle,
+            study.c.trial_run_id,
         )
         .join(study, study.c.id == instance.c.study_id)
         .where(instance.c.state == ImageState.WAITING, instance.c.current)
@@ -154,6 +158,7 @@ def claim(
             identity=identity_from_json(row.identity),
             received_at=row.received_at,
             bundle=row.bundle,
+            trial=row.trial_run_id is not None,
         )
         for row in rows
     ]
@@ -327,6 +332,27 @@ def analyse_again(
         connection.execute(update(study).where(study.c.id == study_id).values(changes=study.c.changes + 1))
         events.record(connection, now, "analysed again", actor, study_id=study_id, images=count)
     return count
+
+
+def analyse_anew(connection: Connection, study_id: int, *, actor: str, now: Moment) -> None:
+    """Any state -> waiting, whatever is being said of these images now: a trial became a study, or another run's trial.
+
+    A film that was deleted since is not analysed until it comes again, and a lease on it is worth nothing.
+    """
+    judged = (instance.c.study_id == study_id, instance.c.current, instance.c.state != ImageState.KEPT)
+    nothing = {
+        "attempts": 0, "prediction": None, "saliency": None, "reason_code": None, "reason_detail": None,
+        "ended_at": None, "lease_owner": None, "received_at": now.at,
+    }  # fmt: skip
+    lies_here = instance.c.path != ""
+    connection.execute(update(instance).where(*judged, lies_here).values(**nothing, state=ImageState.WAITING))
+    gone = {
+        "state": ImageState.NOT_ANALYSED, "reason_code": ReasonCode.PROCESSING_FAILED, "ended_at": now.at,
+        "reason_detail": "deleted after a trial, and not sent since",
+    }  # fmt: skip
+    connection.execute(update(instance).where(*judged, ~lies_here).values(nothing | gone))
+    connection.execute(update(study).where(study.c.id == study_id).values(changes=study.c.changes + 1))
+    events.record(connection, now, "analysed anew", actor, study_id=study_id)
 
 
 def _held(held: ImageClaim) -> tuple[Any, ...]:

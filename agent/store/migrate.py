@@ -13,6 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from firstread.agent.store import archive_tables as archive_tables  # its tables are part of the schema
 from firstread.agent.store import holding_tables as holding_tables  # its tables are part of the schema
 from firstread.agent.store.engine import Store, StoreError
 from firstread.agent.store.site import give_identity

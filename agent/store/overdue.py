@@ -53,7 +53,8 @@ def oldest_waiting(connection: Connection) -> datetime | None:
 
 def last_study(connection: Connection, calling_ae_title: str | None) -> datetime | None:
     """When the newest study began to come, of one sender or of all."""
-    query = select(func.max(study.c.received_at))
+    sent = study.c.trial_run_id.is_(None)  # what we fetched ourselves breaks no silence
+    query = select(study.c.received_at).where(sent).order_by(study.c.received_at.desc()).limit(1)
     if calling_ae_title is not None:
         query = query.where(study.c.calling_ae_title == calling_ae_title)
     found: datetime | None = connection.execute(query).scalar()

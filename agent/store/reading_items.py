@@ -145,7 +145,8 @@ def make_missing(connection: Connection, now: Moment, limit: int) -> int:
     """Items for studies that stand on the reading list without one (an older release put them there); how many."""
     waiting = exists().where(entry.c.study_instance_uid == study.c.study_instance_uid, entry.c.state == EntryState.OPEN)
     known = exists().where(work_item.c.study_id == study.c.id)
-    rows = connection.execute(select(study).where(waiting, ~known).order_by(study.c.id).limit(limit)).all()
+    sent = study.c.trial_run_id.is_(None)
+    rows = connection.execute(select(study).where(sent, waiting, ~known).order_by(study.c.id).limit(limit)).all()
     for row in rows:
         identity = identity_from_json(row.identity)
         ordered = None if row.ordered_priority is None else Priority(row.ordered_priority)

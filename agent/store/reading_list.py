@@ -217,7 +217,8 @@ def _study_facts(connection: Connection, wanted: Any, told: Mapping[int, int]) -
 
     ``told``: the revision whose result reached the list, by entry.
     """
-    joined = study.join(entry, entry.c.study_instance_uid == study.c.study_instance_uid)
+    sent = study.c.trial_run_id.is_(None)  # a trial is not on the list, even where an order of its study is
+    joined = study.join(entry, and_(entry.c.study_instance_uid == study.c.study_instance_uid, sent))
     studies = connection.execute(
         select(
             study.c.id,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, exists, func, insert, not_, or_, select, update
+from sqlalchemy import Connection, and_, case, exists, func, insert, not_, or_, select, update
 from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
@@ -19,6 +19,7 @@ from firstread.models.findings import ReasonCode
 from firstread.models.prediction import Assessment, Prediction, Priority, Reason, StudyIdentity
 
 UNFINISHED = (ImageState.WAITING, ImageState.ANALYSING)
+FIRST = "first images"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,14 @@ class ImageRecord:
     preview_path: str | None
     saliency: bytes | None
     prediction: Prediction | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run over the archive: what it brings is analysed, by ``bundle`` where it names one, and goes nowhere."""
+
+    run_id: int
+    bundle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,8 @@ class OpenStudy:
     """Another bundle than the usual one, when a replay asked for it."""
     source_paths: tuple[str, ...]
     """Files whose headers say who and what the study is: the newest image first, else any object."""
+    trial_run_id: int | None = None
+    """The run over the archive that it belongs to, None for a study that was really sent to us."""
 
 
 def set_legal_hold(connection: Connection, study_id: int, reason: str | None, actor: str, now: Moment) -> None:
@@ -71,7 +82,13 @@ def set_legal_hold(connection: Connection, study_id: int, reason: str | None, ac
 
 
 def create(
-    connection: Connection, identity: StudyIdentity, calling_ae_title: str, ordered: Priority | None, now: Moment
+    connection: Connection,
+    identity: StudyIdentity,
+    calling_ae_title: str,
+    ordered: Priority | None,
+    now: Moment,
+    *,
+    trial: Trial | None = None,
 ) -> int:
     """A study is heard of for the first time: it is receiving, revision 1."""
     key = connection.execute(
@@ -83,7 +100,9 @@ def create(
             **_identity_columns(identity),
             calling_ae_title=calling_ae_title,
             ordered_priority=ordered,
-            cause="first images",
+            cause=FIRST,
+            bundle=trial and trial.bundle,
+            trial_run_id=trial and trial.run_id,
             received_at=now.at,
             **moment_values("opened", now),
             **moment_values("touched", now),
@@ -135,7 +154,8 @@ def reopen(
             revision=study.c.revision + 1,
             changes=study.c.changes + 1,
             cause=cause,
-            bundle=bundle,
+            # The model of a run stays with its trials; a study that was really sent goes back to the usual one.
+            bundle=case((study.c.trial_run_id.is_not(None), func.coalesce(bundle, study.c.bundle)), else_=bundle),
             reason_code=None,
             ended_at=None,
             **moment_values("opened", now),
@@ -145,6 +165,52 @@ def reopen(
         events.record(connection, now, "reopened", actor, study_id=study_id, cause=cause)
         reading_items.study_reopened(connection, study_id, now)
     return bool(changed)
+
+
+def really_sent(
+    connection: Connection,
+    row: Row[Any],
+    identity: StudyIdentity,
+    calling_ae_title: str,
+    ordered: Priority | None,
+    actor: str,
+    now: Moment,
+) -> None:
+    """A trial was sent to us after all: it stands as if it had never been here, at its first revision.
+
+    Nothing of a trial is a row of ``result``, so that no earlier result bears upon what is found now.
+    """
+    connection.execute(
+        update(study)
+        .where(study.c.id == row.id)
+        .values(
+            state=StudyState.RECEIVING,
+            revision=1,
+            changes=study.c.changes + 1,
+            trial_run_id=None,
+            bundle=None,
+            cause=FIRST,
+            reason_code=None,
+            ended_at=None,
+            received_at=now.at,
+            calling_ae_title=calling_ae_title,
+            ordered_priority=ordered,
+            **_identity_columns(identity),
+            **moment_values("opened", now),
+            **moment_values("touched", now),
+        )
+    )
+    events.record(connection, now, "trial was really sent", actor, study_id=row.id, run=row.trial_run_id)
+
+
+def take_over(connection: Connection, row: Row[Any], trial: Trial, actor: str, now: Moment) -> None:
+    """A trial of an earlier run belongs to another one from now on; what is said of it there stays."""
+    reopen(connection, row.id, f"trial of run {trial.run_id}", actor, now)
+    connection.execute(
+        update(study)
+        .where(study.c.id == row.id, study.c.trial_run_id.is_not(None))
+        .values(trial_run_id=trial.run_id, bundle=trial.bundle, changes=study.c.changes + 1)
+    )
 
 
 def image_ended(connection: Connection, study_id: int, actor: str, now: Moment) -> None:
@@ -353,6 +419,7 @@ def _open_study(connection: Connection, row: Row[Any]) -> OpenStudy:
         last_identity=identity_from_json(earlier[-1].identity) if earlier else None,
         bundle=row.bundle,
         source_paths=_source_paths(connection, row.id),
+        trial_run_id=row.trial_run_id,
     )
 
 

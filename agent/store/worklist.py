@@ -245,7 +245,8 @@ def restore_entry(connection: Connection, entry_id: int, now: Moment, actor: str
 
 def forget_ended(connection: Connection, before: datetime) -> int:
     """Drops entries that ended before ``before``, and orders of that age whose film never came; answers how many."""
-    film = select(study.c.id).where(study.c.study_instance_uid == entry.c.study_instance_uid).exists()
+    sent = study.c.trial_run_id.is_(None)
+    film = select(study.c.id).where(study.c.study_instance_uid == entry.c.study_instance_uid, sent).exists()
     old_order = and_(entry.c.state == EntryState.OPEN, entry.c.result.is_(None), entry.c.updated_at < before, ~film)
     ended = connection.execute(delete(entry).where(entry.c.ended_at < before)).rowcount
     return ended + connection.execute(delete(entry).where(old_order)).rowcount
@@ -370,6 +371,6 @@ def _study(connection: Connection, uid: str | None) -> tuple[datetime | None, in
     if not uid:
         return None, None
     row = connection.execute(
-        select(study.c.id, study.c.received_at).where(study.c.study_instance_uid == uid)
+        select(study.c.id, study.c.received_at).where(study.c.study_instance_uid == uid, study.c.trial_run_id.is_(None))
     ).one_or_none()
     return (None, None) if row is None else (row.received_at, row.id)

@@ -23,8 +23,8 @@ from firstread.integration.dicom.contexts import (
     supported_contexts,
 )
 from firstread.integration.dicom.header import read_header, text_of
-from firstread.integration.dicom.identity_check import STUDY, checked_uids, is_uid
-from firstread.integration.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, meta_header
+from firstread.integration.dicom.identity_check import STUDY
+from firstread.integration.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from firstread.integration.dicom.reactor import EventDrivenAssociation
 from firstread.integration.dicom.received import (
     AssociationEvent,
@@ -35,8 +35,9 @@ from firstread.integration.dicom.received import (
 )
 from firstread.integration.dicom.services import Caller, Services
 from firstread.integration.dicom.sink import StoreSink
-from firstread.integration.dicom.status import CannotUnderstand, OutOfResources, StoreFailure, StoreStatus
+from firstread.integration.dicom.status import OutOfResources, StoreFailure, StoreStatus
 from firstread.integration.dicom.streaming import IncomingInstance, StoreCommand
+from firstread.integration.dicom.taking import instance_of, sink_for
 from firstread.integration.dicom.transport import PeerSocket
 
 if TYPE_CHECKING:
@@ -227,33 +228,10 @@ class AcceptedAssociation(EventDrivenAssociation):
 
     def open_sink(self, command: StoreCommand) -> StoreSink:
         """Where a data set goes; what speaks against it already is said when it has come in (PS3.7 9.3.1.2)."""
-        settings = self.owner.settings
         context = self._accepted_cx.get(command.context_id)
-        refusal: StoreFailure | None = None
-        if context is None:
-            refusal = CannotUnderstand(f"presentation context {command.context_id} was not accepted")
-        elif not is_uid(command.sop_class_uid):
-            refusal = CannotUnderstand("Affected SOP Class UID is missing or malformed")
-        elif not is_uid(command.sop_instance_uid):
-            refusal = CannotUnderstand("Affected SOP Instance UID is missing or malformed")
-        elif self.owner.stopping:
-            refusal = OutOfResources("receiver is stopping, send again later")
-        meta = b""
-        if context is not None and refusal is None:
-            meta = meta_header(
-                command.sop_class_uid,
-                command.sop_instance_uid,
-                str(context.transfer_syntax[0]),
-                source_ae_title=self.calling_ae_title,
-                receiving_ae_title=self.called_ae_title,
-            )
-        return StoreSink(
-            settings.spool,
-            meta,
-            reserve_bytes=settings.disk_reserve_bytes,
-            max_bytes=settings.max_film_bytes,
-            refusal=refusal,
-        )
+        stopping = OutOfResources("receiver is stopping, send again later") if self.owner.stopping else None
+        syntax = None if context is None else str(context.transfer_syntax[0])
+        return sink_for(command, syntax, self.caller, self.owner.settings, stopping)
 
     def _serve_request(self, message: Any, context_id: int) -> None:
         if not isinstance(message, IncomingInstance):
@@ -311,7 +289,7 @@ class AcceptedAssociation(EventDrivenAssociation):
             syntax = str(self._accepted_cx[command.context_id].transfer_syntax[0])
             limit = self.owner.settings.max_film_bytes
             header = read_header(sink.path, sink.data_set_offset, syntax, inflate_limit=limit)
-            status = self.owner.store(self._instance(command, sink, header, syntax))
+            status = self.owner.store(instance_of(command, sink, header, syntax, self.caller))
             if status.succeeded and sink.path.exists():
                 # Whoever answered Success has neither moved nor deleted it: its sweep would lose it
                 log.error("instance_left_in_incoming", sop_instance=command.sop_instance_uid)
@@ -340,26 +318,3 @@ class AcceptedAssociation(EventDrivenAssociation):
                 )
             )
         self.dimse.answer_store(command, status.code, status.error_comment if status.comment else "")
-
-    def _instance(self, command: StoreCommand, sink: StoreSink, header: Dataset, syntax: str) -> ReceivedInstance:
-        """The instance, its identity checked (PS3.4 B.2.3): raises :class:`StoreFailure`."""
-        uids = checked_uids(header, sop_class_uid=command.sop_class_uid, sop_instance_uid=command.sop_instance_uid)
-        return ReceivedInstance(
-            path=sink.path,
-            sop_class_uid=uids.sop_class_uid,
-            sop_instance_uid=uids.sop_instance_uid,
-            study_instance_uid=uids.study_instance_uid,
-            series_instance_uid=uids.series_instance_uid,
-            transfer_syntax_uid=syntax,
-            size_bytes=sink.size_bytes,
-            sha256=sink.sha256,
-            calling_ae_title=self.calling_ae_title,
-            called_ae_title=self.called_ae_title,
-            peer_address=self.peer_address,
-            association_id=self.association_id,
-            message_id=command.message_id,
-            priority=command.priority,
-            move_originator_ae_title=command.move_originator_ae_title,
-            move_originator_message_id=command.move_originator_message_id,
-            header=header,
-        )
