@@ -107,7 +107,9 @@ def text(header: Dataset, keyword: str) -> str:
             shown = "\\".join(str(one) for one in value)
     except Exception:  # pydicom raises many kinds on values that break their VR; the film keeps the value
         return ""
-    return "".join(letter for letter in shown if letter.isprintable()).strip(" \0")[:_LONGEST]
+    if not shown.isprintable():
+        shown = "".join(letter for letter in shown if letter.isprintable())
+    return shown.strip(" \0")[:_LONGEST]
 
 
 def items(header: Dataset, keyword: str) -> list[Dataset]:

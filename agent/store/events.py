@@ -41,16 +41,17 @@ def record(
     """Writes one event; it stands or falls with the caller's transaction. An ``entry_id`` in ``detail`` names an entry
     of the reading list."""
     connection.execute(
-        insert(event).values(
-            at=now.at,
-            kind=kind,
-            actor=actor,
-            study_id=study_id,
-            instance_id=instance_id,
-            delivery_id=delivery_id,
-            entry_id=detail.get("entry_id"),
-            detail=detail,
-        )
+        insert(event),
+        {
+            "at": now.at,
+            "kind": kind,
+            "actor": actor,
+            "study_id": study_id,
+            "instance_id": instance_id,
+            "delivery_id": delivery_id,
+            "entry_id": detail.get("entry_id"),
+            "detail": detail,
+        },
     )
 
 

@@ -162,7 +162,7 @@ def _enter(
     series_id = _series(connection, holding, says_who)
     values = {**holding.instance, **bytes_of, "held_series_id": series_id}
     if known is None:
-        connection.execute(insert(held_instance).values(**values))
+        connection.execute(insert(held_instance), values)
         return
     connection.execute(update(held_instance).where(held_instance.c.id == known.id).values(**values))
     if known.held_series_id != series_id:
@@ -202,7 +202,7 @@ def _say(connection: Connection, table: Table, key: int, told: Mapping[Any, Any]
 
 
 def _insert(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
-    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    key = connection.execute(insert(table), dict(values)).inserted_primary_key
     if key is None:
         raise RuntimeError(f"the database gave no key for {table.name}")
     return int(key[0])

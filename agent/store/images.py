@@ -69,23 +69,24 @@ def add(
     if replaces is not None:
         connection.execute(update(instance).where(instance.c.id == replaces.id).values(current=False))
     key = connection.execute(
-        insert(instance).values(
-            study_id=study_id,
-            sop_instance_uid=stored.sop_instance_uid,
-            version=1 if replaces is None else replaces.version + 1,
-            current=True,
-            series_instance_uid=stored.series_instance_uid,
-            sop_class_uid=stored.sop_class_uid,
-            transfer_syntax_uid=stored.transfer_syntax_uid,
-            patient_key=stored.patient_key,
-            state=ImageState.WAITING if stored.is_image else ImageState.KEPT,
-            path=stored.path,
-            size_bytes=stored.size_bytes,
-            sha256=stored.sha256,
-            association=stored.association,
-            received_at=now.at,
-            attempts=0,
-        )
+        insert(instance),
+        {
+            "study_id": study_id,
+            "sop_instance_uid": stored.sop_instance_uid,
+            "version": 1 if replaces is None else replaces.version + 1,
+            "current": True,
+            "series_instance_uid": stored.series_instance_uid,
+            "sop_class_uid": stored.sop_class_uid,
+            "transfer_syntax_uid": stored.transfer_syntax_uid,
+            "patient_key": stored.patient_key,
+            "state": ImageState.WAITING if stored.is_image else ImageState.KEPT,
+            "path": stored.path,
+            "size_bytes": stored.size_bytes,
+            "sha256": stored.sha256,
+            "association": stored.association,
+            "received_at": now.at,
+            "attempts": 0,
+        },
     ).inserted_primary_key
     if key is None:
         raise RuntimeError("the database gave no key for a new instance")

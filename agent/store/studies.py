@@ -92,21 +92,22 @@ def create(
 ) -> int:
     """A study is heard of for the first time: it is receiving, revision 1."""
     key = connection.execute(
-        insert(study).values(
-            study_instance_uid=identity.study_instance_uid,
-            state=StudyState.RECEIVING,
-            revision=1,
-            changes=0,
+        insert(study),
+        {
+            "study_instance_uid": identity.study_instance_uid,
+            "state": StudyState.RECEIVING,
+            "revision": 1,
+            "changes": 0,
             **_identity_columns(identity),
-            calling_ae_title=calling_ae_title,
-            ordered_priority=ordered,
-            cause=FIRST,
-            bundle=trial and trial.bundle,
-            trial_run_id=trial and trial.run_id,
-            received_at=now.at,
+            "calling_ae_title": calling_ae_title,
+            "ordered_priority": ordered,
+            "cause": FIRST,
+            "bundle": trial and trial.bundle,
+            "trial_run_id": trial and trial.run_id,
+            "received_at": now.at,
             **moment_values("opened", now),
             **moment_values("touched", now),
-        )
+        },
     ).inserted_primary_key
     if key is None:
         raise RuntimeError("the database gave no key for a new study")
