@@ -28,7 +28,7 @@ from firstread.integration.audit.message import StudyObject
 from firstread.integration.dicom.identity import is_ours
 from firstread.integration.dicom.part10 import OWN_HEADER, NotPart10, data_set_offset
 from firstread.integration.dicom.received import AssociationEvent, AssociationOutcome, ReceivedInstance, Refusal
-from firstread.integration.dicom.status import SUCCESS, NotWanted, OutOfResources, StoreStatus
+from firstread.integration.dicom.status import SUCCESS, CannotUnderstand, OutOfResources, StoreStatus
 from firstread.models.eligibility import is_image_for_us
 from firstread.models.prediction import Priority, StudyIdentity
 
@@ -37,6 +37,10 @@ log = structlog.get_logger()
 ACTOR = "receive"
 PERMANENT = 1
 """Result of an A-ASSOCIATE-RJ (PS3.8 9.3.4): nobody should try again as he is."""
+
+
+class NotWanted(CannotUnderstand):
+    """An object that a run over the archive must not bring: its study was really sent to us. No sender is told so."""
 
 
 @dataclass(frozen=True)

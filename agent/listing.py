@@ -38,6 +38,7 @@ def _study(
         "received_at": row.received_at.isoformat(),
         "ended_at": row.ended_at and row.ended_at.isoformat(),
         "ordered_priority": row.ordered_priority and Priority(row.ordered_priority).name,
+        "trial_run": row.trial_run_id,
         "images": dict(images),
         "result": None if assessment is None else assessment_object(assessment),
         "deliveries": dict(sent),

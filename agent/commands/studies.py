@@ -92,7 +92,7 @@ def list_studies(
             [
                 one["received_at"][:19].replace("T", " "),
                 one["accession_number"],
-                one["state"],
+                one["state"] + (f", trial of run {one['trial_run']}" if one["trial_run"] else ""),
                 one["revision"],
                 one["result"] and one["result"]["priority"],
                 one["result"] and (one["result"]["reason"] or one["result"]["priority_reason"]),
@@ -135,6 +135,8 @@ def show_study(study: StudyArgument, config: ConfigOption = None, as_json: JsonO
         return
     say(f"study     {found['study_instance_uid']}")
     say(f"accession {found['accession_number']}   patient {found['patient_id']}   state {found['state']}")
+    if found["trial_run"]:
+        say(f"trial     of run {found['trial_run']}: `firstread archive results` says what it found")
     for one in found["revisions"]:
         said = (one["reason"] and f"not analysed: {one['reason']}") or one["priority_reason"]
         sent = "" if one["sent"] else " (nothing new, not sent)"

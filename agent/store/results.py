@@ -55,6 +55,8 @@ def commit(
     What waits of earlier revisions, at whatever destination and of whatever kind, is superseded by one that is sent.
     ``on_hold``: destinations that keep theirs back until released.
     """
+    if ready.trial_run_id is not None:
+        raise ValueError("a trial has no result that could leave")
     if not studies.end(connection, ready, assessment.reason, actor, now):
         return False
     result_id = _insert(

@@ -65,12 +65,6 @@ class DoesNotMatch(StoreFailure):
     code = 0xA900
 
 
-class NotWanted(StoreFailure):
-    """0124: with C-GET alone, for a trial: the object belongs to a study that was really sent to us."""
-
-    code = 0x0124
-
-
 class CannotUnderstand(StoreFailure):
     """C000: the data set cannot be read, or says who it is in no usable way."""
 

@@ -15,7 +15,17 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from typer.testing import CliRunner
 
-from firstread.agent.archive_run import AWAY_S, ArchiveRun, Pace, Progress, RunInProgress, RunStopped, alone, days
+from firstread.agent.archive_run import (
+    AWAY_S,
+    ArchiveRun,
+    Pace,
+    Progress,
+    RunInProgress,
+    RunStopped,
+    alone,
+    days,
+    wait_for_results,
+)
 from firstread.agent.cli import app
 from firstread.agent.fetch import Archive
 from firstread.agent.store import studies, trials
@@ -383,6 +393,34 @@ def test_days() -> None:
             days(*wrong)
 
 
+def test_fetching_a_trial_by_name_leaves_it_one(site: Site) -> None:
+    site.peer.put("20260201", "1.2.1")
+    run = site.begin()
+    site.work(run)
+    site.peer.held["20260201"]["1.2.1"].append(film_of("1.2.1", "1.2.1.1.2"))
+    archive = Archive(site.settings, site.store)
+    assert archive.fetch("1.2.1").stored == 2
+    archive.close()
+    assert site.row("1.2.1").trial_run_id == run.id
+
+
+def test_results_are_waited_for_until_nothing_moves(site: Site) -> None:
+    site.peer.put("20260201", "1.2.1")
+    run = site.begin()
+    site.work(run)
+    looks: list[float] = []
+    assert wait_for_results(site.store, run.id, site.told.append, still_s=5, wait=looks.append) == 1
+    assert len(looks) == 6 and site.told[-1].words == "waits for the results"
+
+    def analysed(_: float) -> None:
+        for claim in site.claim(moment(1)):
+            site.end_analysed(claim, moment(2))
+        site.at(100)
+        site.summing_up.run_once()
+
+    assert wait_for_results(site.store, run.id, site.told.append, wait=analysed) == 0
+
+
 # The commands
 
 
@@ -447,6 +485,17 @@ def test_what_cannot_be_done_is_said(
 ) -> None:
     said = say(config, *words)
     assert (said.exit_code, sentence in said.output) == (code, True), said.output
+
+
+def test_a_run_that_is_interrupted_says_how_it_goes_on(
+    site: Site, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: ArchiveRun) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ArchiveRun, "work", interrupted)
+    said = say(config, *ANALYSE)
+    assert said.exit_code == 1 and "interrupted" in said.output and "--resume" in said.output
 
 
 def test_two_commands_do_not_ask_the_archive_at_once(site: Site, config: Path) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from typer.testing import CliRunner
 
 from firstread.agent.analyse import prior_study
-from firstread.agent.intake import Intake
-from firstread.agent.store import holdings, images, reading_list, studies, trials
+from firstread.agent.cli import app
+from firstread.agent.intake import Intake, NotWanted
+from firstread.agent.replay import analyse_again, deliver_again
+from firstread.agent.store import holdings, images, reading_list, results, studies, trials
 from firstread.agent.store.reading_items import make_missing
 from firstread.agent.store.studies import Trial
 from firstread.agent.store.tables import artifact, delivery, entry, event, result
@@ -20,7 +23,6 @@ from firstread.agent.store.trials import Wanted
 from firstread.agent.store.work_tables import work_item
 from firstread.agent.worklist.inbox import Inbox
 from firstread.integration.dicom.received import ReceivedInstance
-from firstread.integration.dicom.status import NotWanted
 from firstread.models.prediction import Priority
 from tests.agent.builders import GSPS, moment
 from tests.agent.test_worklist_inbox import order
@@ -317,6 +319,39 @@ def test_our_own_result_from_the_archive_makes_no_study_of_a_trial(ward: Trials)
     assert ward.row().trial_run_id == ward.run.run_id
     with ward.store.read() as connection:
         assert holdings.find_object(connection, "1.2.3.1.1") is not None
+
+
+def test_a_trial_never_gets_a_result_that_could_leave(ward: Trials) -> None:
+    ward.tried()
+    with ward.store.write() as connection:
+        ready = studies.load(connection, ward.row())
+        (found,) = trials.results_of(connection, ward.run.run_id)
+        with pytest.raises(ValueError, match="could leave"):
+            results.commit(connection, ready, found.assessment, [], sent=True, actor="test", now=moment(1))
+
+
+def test_a_replayed_trial_is_a_trial(ward: Trials) -> None:
+    ward.tried(Pneumothorax=0.2)
+    ward.at(100)
+    (replayed,) = analyse_again(ward.store, [ward.row()], bundle=None, why="")
+    assert replayed.done
+    ward.analyse(101, Pneumothorax=0.99)
+    assert ward.sum_up(160) == 1
+    assert ward.outside() == dict.fromkeys((table.name for table in LEAVES), 0)
+    (shown,) = deliver_again(ward.settings, ward.store, [ward.row()], None, dry_run=False)
+    assert not shown.done
+    with ward.store.read() as connection:
+        (found,) = trials.results_of(connection, ward.run.run_id)
+    assert found.assessment.priority is Priority.STAT
+
+
+def test_the_command_line_says_that_a_study_is_a_trial(ward: Trials, tmp_path: Path) -> None:
+    ward.tried()
+    config = tmp_path / "firstread.toml"
+    config.write_text(f'[storage]\npath = "{ward.settings.spool}"\n')
+    for words in (["studies"], ["study", STUDY]):
+        said = CliRunner().invoke(app, [*words, "-c", str(config)])
+        assert "of run 1" in said.output and said.exit_code == 0, said.output
 
 
 def test_only_a_trial_is_kept_as_one(ward: Trials) -> None:
