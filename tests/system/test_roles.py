@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from firstread.agent.roles import ANALYSE_NICE
 from tests.system.agent import Agent, MakeAgent, environment, wait_for
 from tests.system.films import LATERAL, NOTHING, film, new_uid, write
 from tests.system.pacs import StoreScp, send
@@ -51,6 +53,9 @@ def test_roles_that_run_one_by_one_do_the_whole_work_and_several_analysers_share
     site.run("db", "upgrade")
     with roles(site, "receive", "web", "analyse", "analyse", "studies", "deliver") as running:
         site.wait_all_roles()
+        usual, yields = os.nice(0), min(os.nice(0) + ANALYSE_NICE, 19)
+        nice = {name: os.getpriority(os.PRIO_PROCESS, one.pid) for name, one in running.items()}
+        assert nice == {name: yields if name.startswith("analyse") else usual for name in running}
         assert "another agent" in site.run("run", code=3).stderr, "all roles beside single ones"
         films = [film(number, new_uid()) for number in (NOTHING, NOTHING, LATERAL, NOTHING)]
         send(site.dicom_port, *write(tmp_path / "films", *films))
