@@ -265,7 +265,7 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     deliverer.wake()
     deliverer.join(GRACE_S)
     reporting.join(GRACE_S)
-    reporter.join(GRACE_S)
+    reporter.join()
     if auditing is not None:
         auditing.join(GRACE_S)
 
