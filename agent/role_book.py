@@ -11,9 +11,10 @@ from firstread.agent import clock
 from firstread.agent.audit import Audit
 from firstread.agent.config import Settings
 from firstread.agent.owner import owner_name, owner_prefix
-from firstread.agent.store import deliveries, events, images, watch
+from firstread.agent.store import deliveries, events, images, watch, work_subscriptions
 from firstread.agent.store.engine import Store, StoreError
 from firstread.agent.store.migrate import upgrade
+from firstread.integration.dicom.ups import ScpStatus
 
 log = structlog.get_logger()
 
@@ -37,6 +38,7 @@ class RoleBook:
         self._forget(names, "agent started")
         with self._store.write() as connection:
             Audit(self._settings).application(connection, started=True)
+            work_subscriptions.tell_status(connection, ScpStatus.RESTARTED, clock.now())
 
     def living(self) -> set[str]:
         """The roles that have given a sign of life; none when the database cannot be asked just now."""
@@ -52,6 +54,15 @@ class RoleBook:
         with self._store.write() as connection:
             watch.forget_role(connection, name)
             events.record(connection, clock.now(), "role died", ACTOR, name=name, exit_code=exit_code)
+
+    def going_down(self) -> None:
+        """Subscribers of the worklist are told while the roles that tell them live. What cannot be written is not told:
+        it holds up no stop."""
+        try:
+            with self._store.write() as connection:
+                work_subscriptions.tell_status(connection, ScpStatus.GOING_DOWN, clock.now())
+        except StoreError as error:
+            log.warning("nobody is told that the agent goes down", error=str(error))
 
     def end(self, names: Iterable[str]) -> None:
         """The agent was stopped on purpose."""

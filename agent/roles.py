@@ -269,7 +269,7 @@ def _deliver(settings: Settings, store: Store, stop: threading.Event) -> None:
     schedule.stop()
     deliverer.join(GRACE_S)
     reporting.join(GRACE_S)
-    reporter.join(GRACE_S)
+    reporter.join()
     if auditing is not None:
         auditing.join(GRACE_S)
 

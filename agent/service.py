@@ -199,6 +199,8 @@ class Supervisor:
             del self._dead[0]
 
     def _stop_all(self, book: RoleBook | None) -> None:
+        if book is not None:
+            book.going_down()
         living = [role.process for role in self._roles if role.process is not None and role.process.poll() is None]
         for process in living:
             process.terminate()

@@ -7,6 +7,7 @@ longer than events are kept is told on from the oldest that there is; how things
 from __future__ import annotations
 
 import threading
+import time
 from itertools import islice
 
 import structlog
@@ -25,6 +26,8 @@ log = structlog.get_logger()
 LOOK_EVERY_S = 0.3
 FIRST_RETRY_S, LONGEST_RETRY_S = 2.0, 60.0
 AT_ONCE = 50
+FAREWELL_S = 5.0
+"""How long a stop waits for subscribers to hear of it; what one has not heard by then it hears after the restart."""
 
 
 class UpsReporter:
@@ -44,23 +47,31 @@ class UpsReporter:
             thread.start()
             self._threads.append(thread)
 
-    def join(self, timeout_s: float) -> None:
-        """Waits for the workers."""
+    def join(self) -> None:
+        """Waits for the workers, for FAREWELL_S at most."""
+        ends = time.monotonic() + FAREWELL_S
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, ends - time.monotonic()))
 
     def _work(self, ae_title: str, stop: threading.Event) -> None:
         wait_s = LOOK_EVERY_S
         while not stop.wait(wait_s):
-            try:
-                self.tell(ae_title)
-                wait_s = LOOK_EVERY_S
-            except (NotTold, StoreError, TlsFilesError) as error:
-                wait_s = min(max(FIRST_RETRY_S, wait_s * 2), LONGEST_RETRY_S)
-                log.warning("a subscriber was not told", ae_title=ae_title, why=str(error), again_in_s=wait_s)
-            except Exception:
-                wait_s = LONGEST_RETRY_S
-                log.exception("a subscriber was not told", ae_title=ae_title)
+            wait_s = self._try(ae_title, wait_s)
+        if wait_s == LOOK_EVERY_S:  # who could be told until now is told of the end
+            self._try(ae_title, wait_s)
+
+    def _try(self, ae_title: str, waited_s: float) -> float:
+        """Tells a subscriber what waits for it; answers how long to wait until the next time."""
+        try:
+            self.tell(ae_title)
+        except (NotTold, StoreError, TlsFilesError) as error:
+            wait_s = min(max(FIRST_RETRY_S, waited_s * 2), LONGEST_RETRY_S)
+            log.warning("a subscriber was not told", ae_title=ae_title, why=str(error), again_in_s=wait_s)
+            return wait_s
+        except Exception:
+            log.exception("a subscriber was not told", ae_title=ae_title)
+            return LONGEST_RETRY_S
+        return LOOK_EVERY_S
 
     def tell(self, ae_title: str) -> int:
         """Reports what waits for one subscriber; answers how much. Raises NotTold, StoreError or TlsFilesError."""

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, tex
 
 from firstread.agent.clock import Moment
 from firstread.agent.store.work_tables import work_event, work_item, work_receiver, work_subscription
-from firstread.integration.dicom.ups import EventType, Json, UpsEvent
+from firstread.integration.dicom.ups import GLOBAL, EventType, Json, ScpStatus, UpsEvent
 from firstread.integration.dicom.ups_match import matches
 
 _ORDER_LOCK = 4_711_001
@@ -145,6 +145,23 @@ def add_event(
     )  # fmt: skip
 
 
+def tell_status(connection: Connection, status: ScpStatus, now: Moment) -> None:
+    """Keeps the event that this SCP goes down or is back, for everybody with a global subscription (PS3.4 CC.2.4)."""
+    receivers = sorted({row["ae_title"] for row in _global_subscriptions(connection)})
+    add_event(connection, GLOBAL, EventType.SCP_STATUS_CHANGE, status.information(), receivers, now)
+
+
+def newest_status(connection: Connection) -> tuple[UpsEvent, list[str]] | None:
+    """The newest SCP Status Change and who was to hear of it; None where there was none."""
+    row = connection.execute(
+        select(work_event)
+        .where(work_event.c.type == int(EventType.SCP_STATUS_CHANGE))
+        .order_by(work_event.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else (_event(row), row.receivers)
+
+
 def newest_event(connection: Connection) -> int:
     """The number of the newest event, 0 when there was none."""
     return int(connection.execute(select(func.max(work_event.c.id))).scalar() or 0)
@@ -155,9 +172,7 @@ def events_after(connection: Connection, event_id: int) -> list[tuple[UpsEvent, 
     rows = connection.execute(
         select(work_event).where(work_event.c.id > event_id).order_by(work_event.c.id).limit(_MANY)
     )
-    return [
-        (UpsEvent(row.id, row.sop_instance_uid, EventType(row.type), row.information), row.receivers) for row in rows
-    ]
+    return [(_event(row), row.receivers) for row in rows]
 
 
 def told(connection: Connection, ae_title: str) -> int:
@@ -180,6 +195,10 @@ def mark_told(connection: Connection, ae_title: str, event_id: int) -> None:
 def forget_events(connection: Connection, before: datetime) -> int:
     """Drops events that happened before ``before``; answers how many."""
     return connection.execute(delete(work_event).where(work_event.c.at < before)).rowcount
+
+
+def _event(row: Any) -> UpsEvent:
+    return UpsEvent(row.id, row.sop_instance_uid, EventType(row.type), row.information)
 
 
 def _global_subscriptions(connection: Connection) -> list[RowMapping]:

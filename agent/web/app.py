@@ -128,7 +128,7 @@ async def _serve(server: uvicorn.Server, app: Starlette, bound: socket.socket, s
     async def watch() -> None:
         while not stop.is_set():
             await asyncio.sleep(STOP_LOOK_S)
-        app.state.connections.close()
+        await app.state.connections.close()
         await app.state.feed.close()
         server.should_exit = True
 

@@ -1,7 +1,8 @@
 """Notification connections: events of work items over WebSocket, one channel for each AE title (PS3.18 8.10).
 
 A subscriber that connects gets how each of its items stands, then each event as it happens. One look at the database
-serves all; a subscriber that does not read is let go, and gets how things stand when it comes again.
+serves all; a subscriber that does not read is let go, and gets how things stand when it comes again. After a restart it
+is told of that first.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from firstread.agent.store import work_subscriptions
 from firstread.agent.store.engine import Store, StoreError
 from firstread.agent.web.sessions import Session
 from firstread.agent.work_items import WorkItems
-from firstread.integration.dicom.ups import UpsEvent
+from firstread.integration.dicom.ups import ScpStatus, UpsEvent
 
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.2
 MOST_WAITING = 2000
 """Events that wait for one subscriber; one that is further behind is let go."""
+FAREWELL_S = 2.0
+"""How long a stop waits until every channel has been told what there is to tell."""
 GOING_AWAY, TRY_AGAIN_LATER, POLICY_VIOLATION = 1001, 1013, 1008
 _AE_LENGTH = 16
 
@@ -52,6 +55,9 @@ class NotificationConnections:
         self._channels: set[_Channel] = set()
         self._looked_to = 0
         self._closing = False
+        self._restart: tuple[UpsEvent, list[str]] | None = None
+        self._restart_read = False
+        self._welcomed: set[str] = set()
 
     async def run(self) -> None:
         """Looks for events while somebody listens, until cancelled."""
@@ -64,8 +70,14 @@ class NotificationConnections:
                     log.warning("events of work items cannot be read", error=str(error))
             await asyncio.sleep(LOOK_EVERY_S)
 
-    def close(self) -> None:
-        """Lets every channel go, so that the server can stop."""
+    async def close(self) -> None:
+        """Tells every channel what there is left to tell, then lets it go, so that the server can stop."""
+        with contextlib.suppress(StoreError):
+            while self._channels and await self._look():
+                pass
+        ends = time.monotonic() + FAREWELL_S
+        while not all(channel.waiting.empty() for channel in self._channels) and time.monotonic() < ends:
+            await asyncio.sleep(FAREWELL_S / 100)
         self._closing = True
         for channel in self._channels:
             self._let_go(channel, GOING_AWAY)
@@ -99,7 +111,7 @@ class NotificationConnections:
     async def _feed(self, socket: WebSocket, channel: _Channel) -> None:
         reports, newest = await asyncio.to_thread(self._service.as_it_stands, channel.ae_title)
         channel.seen = newest
-        for report in reports:
+        for report in (*await asyncio.to_thread(self._welcome, channel.ae_title), *reports):
             await socket.send_text(json.dumps(report.as_json(), ensure_ascii=False))
         ends = self._ends(socket)
         while channel.close_code is None and not self._closing:
@@ -139,6 +151,19 @@ class NotificationConnections:
                 except asyncio.QueueFull:
                     self._let_go(channel, TRY_AGAIN_LATER)
         return bool(found)
+
+    def _welcome(self, ae_title: str) -> list[UpsEvent]:
+        """That we restarted, for an AE that was to hear of it and has not been here since."""
+        if not self._restart_read:
+            with self._store.read() as connection:
+                self._restart = work_subscriptions.newest_status(connection)
+            self._restart_read = True
+        if self._restart is None or ae_title in self._welcomed:
+            return []
+        event, receivers = self._restart
+        self._welcomed.add(ae_title)
+        restarted = event.information == ScpStatus.RESTARTED.information()
+        return [event] if restarted and ae_title in receivers else []
 
     def _found(self, after: int) -> list[tuple[UpsEvent, list[str]]]:
         with self._store.read() as connection:

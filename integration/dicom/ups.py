@@ -66,6 +66,20 @@ class EventType(enum.IntEnum):
     ASSIGNED = 5
 
 
+class ScpStatus(enum.StrEnum):
+    """SCP Status (0074,1242) of an SCP Status Change event (PS3.4 Table CC.2.4-1)."""
+
+    RESTARTED = "RESTARTED"
+    GOING_DOWN = "GOING DOWN"
+
+    def information(self) -> Json:
+        """The event's attributes. After a restart both lists (0074,1244 and 0074,1246) are as they were: WARM START."""
+        said = {"00741242": self.value}
+        if self is ScpStatus.RESTARTED:
+            said |= {"00741244": "WARM START", "00741246": "WARM START"}
+        return {tag: {"vr": "CS", "Value": [word]} for tag, word in said.items()}
+
+
 class Action(enum.IntEnum):
     """Action Type ID of an N-ACTION (PS3.4 CC.2.1 to CC.2.3)."""
 

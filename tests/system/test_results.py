@@ -6,50 +6,52 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from tests.peers import free_port
-from tests.stow import send as stow
 from tests.system import ris as ris_module
 from tests.system.agent import Agent, wait_for
 from tests.system.films import NOTHING, PNEUMOTHORAX, film, new_uid, write
-from tests.system.pacs import ScriptedPacs, StoreScp, destination, send, storescp
+from tests.system.pacs import ScriptedPacs, StoreScp, destination, storescp
 from tests.system.ris import Ris, answer_another, hang_up, refuse, ris, value
+from tests.system.ways import WAYS_IN, WAYS_OUT, Receiver, StowPacs, bring, stow_pacs
 
 
 class Ward:
-    """One agent with every kind of receiver: a PACS, a RIS, one on hold, one that is dead, one that refuses."""
+    """One agent with every kind of receiver: a PACS by DIMSE and one by DICOMweb, a RIS, one on hold, one that is
+    dead, one that refuses."""
 
-    def __init__(self, tmp: Path, agent: Agent, pacs: StoreScp, his: Ris, held: Ris, moody: ScriptedPacs) -> None:
-        self.tmp, self.agent, self.pacs, self.his, self.held, self.moody = tmp, agent, pacs, his, held, moody
+    def __init__(
+        self, tmp: Path, agent: Agent, pacs: StoreScp, web: StowPacs, his: Ris, held: Ris, moody: ScriptedPacs
+    ) -> None:
+        self.tmp, self.agent, self.his, self.held, self.moody = tmp, agent, his, held, moody
+        self.archives: dict[str, Receiver] = {"pacs": pacs, "web": web}
 
     def film_arrives(self, number: int = NOTHING, study: str = "", way: str = "dimse", **attributes: str) -> str:
         """A film is sent, by C-STORE or by STOW-RS; answers with its study."""
         one = film(number, study, **attributes)
-        self.send(way, write(self.tmp / "films", one))
+        self.bring(way, one)
         return str(one.StudyInstanceUID)
 
-    def send(self, way: str, paths: list[Path]) -> None:
-        """Files come ``dimse`` or ``dicomweb``."""
-        if way == "dicomweb":
-            stow(self.agent.web_port, paths)
-        else:
-            send(self.agent.dicom_port, *paths)
+    def bring(self, way: str, *films: Dataset) -> None:
+        """Films come ``dimse`` or ``dicomweb``."""
+        bring(self.agent, way, write(self.tmp / "films", *films))
 
 
 DEAD_PORT = free_port()
-WAYS = pytest.mark.parametrize("way", ["dimse", "dicomweb"])
 
 
 @pytest.fixture(scope="module")
 def ward(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Iterator[Ward]:
     tmp = tmp_path_factory.mktemp("ward")
     moody = ScriptedPacs()
-    with storescp(tmp / "pacs") as pacs, ris() as his, ris() as held:
+    with storescp(tmp / "pacs") as pacs, stow_pacs(tmp / "web") as web, ris() as his, ris() as held:
         agent = Agent(
             tmp / "agent",
             bundle=tiny_bundle,
             destinations=[
                 pacs.destination,
+                web.destination,
                 his.destination,
                 ris_module.destination(held.port, "held", hold=True),
                 ris_module.destination(DEAD_PORT, "dead"),
@@ -57,20 +59,40 @@ def ward(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Iterato
             ],
         )
         try:
-            yield Ward(tmp, agent.start(), pacs, his, held, moody)
+            yield Ward(tmp, agent.start(), pacs, web, his, held, moody)
         finally:
             agent.close()
             moody.close()
 
 
-@WAYS
-def test_a_late_image_makes_a_revision_that_supersedes_the_first_at_every_receiver(ward: Ward, way: str) -> None:
+@WAYS_IN
+@WAYS_OUT
+def test_a_worrisome_film_gives_a_report_a_heat_map_and_a_message(ward: Ward, way: str, to: str) -> None:
+    uid = ward.film_arrives(PNEUMOTHORAX, way=way)
+    ward.agent.wait_delivered(uid, to, "ris")
+    report, heat_map = ward.archives[to].objects(uid)
+    assert (report.Modality, heat_map.Modality) == ("SR", "OT")
+    (evidence,) = report.CurrentRequestedProcedureEvidenceSequence
+    referenced = {
+        one.ReferencedSOPInstanceUID
+        for series in evidence.ReferencedSeriesSequence
+        for one in series.ReferencedSOPSequence
+    }
+    (image,) = ward.agent.study(uid)["image_list"]
+    assert image["sop_instance_uid"] in referenced and evidence.StudyInstanceUID == uid
+    (message,) = ward.his.about(uid)
+    assert value(message, "MSH", 9) == "ORU" and value(message, "OBR", 18) == report.AccessionNumber
+
+
+@WAYS_IN
+@WAYS_OUT
+def test_a_late_image_makes_a_revision_that_supersedes_the_first(ward: Ward, way: str, to: str) -> None:
     uid = ward.film_arrives(NOTHING, way=way)
-    ward.agent.wait_delivered(uid, "pacs", "ris")
+    ward.agent.wait_delivered(uid, to, "ris")
     ward.film_arrives(PNEUMOTHORAX, uid, way=way)
-    study = ward.agent.wait_delivered(uid, "pacs", "ris", revision=2)
+    study = ward.agent.wait_delivered(uid, to, "ris", revision=2)
     assert study["revision"] == 2 and [one["cause"] for one in study["revisions"]] == ["first images", "a late image"]
-    first, second, *heat_maps = ward.pacs.objects(uid)
+    first, second, *heat_maps = ward.archives[to].objects(uid)
     assert [one.Modality for one in heat_maps] == ["OT", "OT"]
     (predecessor,) = second.PredecessorDocumentsSequence
     (series,) = predecessor.ReferencedSeriesSequence
@@ -80,20 +102,21 @@ def test_a_late_image_makes_a_revision_that_supersedes_the_first_at_every_receiv
     assert len({value(one, "MSH", 10) for one in messages}) == 2
 
 
-@WAYS
-def test_an_identical_resend_changes_nothing(ward: Ward, way: str) -> None:
+@WAYS_IN
+@WAYS_OUT
+def test_an_identical_resend_changes_nothing(ward: Ward, way: str, to: str) -> None:
     one = film()
-    paths = write(ward.tmp / "films", one)
-    ward.send(way, paths)
+    ward.bring(way, one)
     uid = str(one.StudyInstanceUID)
-    ward.agent.wait_delivered(uid, "pacs", "ris", "moody")
-    objects, messages = ward.pacs.receptions(), len(ward.his.received)
-    ward.send(way, paths)
-    after = ward.film_arrives()
-    ward.agent.wait_delivered(after, "pacs", "ris")
+    ward.agent.wait_delivered(uid, to, "ris", "moody")
+    objects, messages = ward.archives[to].receptions(), len(ward.his.received)
+    ward.bring(way, one)
+    after = ward.film_arrives(way=way)
+    ward.agent.wait_delivered(after, to, "ris")
     study = ward.agent.study(uid)
     assert study["revision"] == 1 and study["images"] == {"analysed": 1}
-    assert (ward.pacs.receptions(), len(ward.his.received)) == (objects + 2, messages + 1)  # the other study's
+    # The other study's:
+    assert (ward.archives[to].receptions(), len(ward.his.received)) == (objects + 2, messages + 1)
 
 
 def test_a_dead_destination_delays_no_other_and_gets_everything_when_it_lives_again(ward: Ward) -> None:
@@ -193,23 +216,36 @@ def test_a_ris_that_says_application_error_three_times_is_believed(ward: Ward) -
     ward.agent.wait_delivered(uid, "pacs")
 
 
-def test_a_corrected_patient_goes_out_again_under_the_new_identity(ward: Ward) -> None:
+@WAYS_IN
+@WAYS_OUT
+def test_a_corrected_patient_goes_out_again_under_the_new_identity(ward: Ward, way: str, to: str) -> None:
     one = film(PatientID="WRONG1", PatientName="WRONG^NAME")
-    send(ward.agent.dicom_port, *write(ward.tmp / "films", one))
+    ward.bring(way, one)
     uid = str(one.StudyInstanceUID)
-    ward.agent.wait_delivered(uid, "pacs", "ris")
+    ward.agent.wait_delivered(uid, to, "ris")
     one.PatientID, one.PatientName = "RIGHT1", "RIGHT^NAME"
-    send(ward.agent.dicom_port, *write(ward.tmp / "films", one))
-    ward.agent.wait_delivered(uid, "pacs", "ris", revision=2)
+    ward.bring(way, one)
+    ward.agent.wait_delivered(uid, to, "ris", revision=2)
     assert [value(message, "PID", 3) for message in ward.his.about(uid)] == ["WRONG1", "RIGHT1"]
+    reports = [one for one in ward.archives[to].objects(uid) if one.Modality == "SR"]
+    assert [str(one.PatientID) for one in reports] == ["WRONG1", "RIGHT1"]
     alarm = ward.agent.alarms()[f"identity/{uid}"]
     assert "WRONG1" in alarm.text and "RIGHT1" in alarm.text
 
 
-def test_two_patients_under_one_study_are_not_analysed(ward: Ward) -> None:
+@WAYS_IN
+@WAYS_OUT
+def test_two_patients_under_one_study_are_not_analysed(ward: Ward, way: str, to: str) -> None:
     uid = new_uid()
-    films = [film(NOTHING, uid, PatientID="P1"), film(PNEUMOTHORAX, uid, PatientID="P2", PatientName="OTHER^ONE")]
-    send(ward.agent.dicom_port, *write(ward.tmp / "films", *films))
-    study = ward.agent.wait_delivered(uid, "pacs", "ris")
-    assert study["result"]["reason_code"] == "CONFLICT_PATIENT"
-    assert [one.Modality for one in ward.pacs.objects(uid)] == ["SR"]
+    ward.bring(
+        way,
+        film(NOTHING, uid, PatientID="P1"),
+        film(PNEUMOTHORAX, uid, PatientID="P2", PatientName="OTHER^ONE"),
+    )
+    wait_for(
+        lambda: (ward.agent.study(uid).get("result") or {}).get("reason_code") == "CONFLICT_PATIENT", "the conflict"
+    )
+    revision = ward.agent.study(uid)["revision"]
+    ward.agent.wait_delivered(uid, to, "ris", revision=revision)
+    newest = [one for one in ward.archives[to].objects(uid) if one.Modality == "SR"][-1]
+    assert "CONFLICT_PATIENT" in str(newest)

@@ -64,6 +64,10 @@ def test_a_study_goes_from_the_scanner_to_the_reader_and_off_the_list(
             assert web.put(f"{ITEMS}/{uid}/state", content=json.dumps(body), headers=JSON).status_code == 200
             states = [workstation.next()[2] for _ in range(3)]
             assert states == ["SCHEDULED", "IN PROGRESS", "COMPLETED"], "ready to be read, claimed, read"
+        assert agent.stop() == 0
+        assert workstation.status() == ("GOING DOWN",)
+        agent.start()
+        assert workstation.status() == ("RESTARTED", "WARM START", "WARM START")
         with agent.store() as store, store.read() as connection:
             (row,) = connection.execute(entry.select()).all()
         assert (row.state, row.study_instance_uid) == ("reported", str(one.StudyInstanceUID))

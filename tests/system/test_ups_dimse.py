@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from contextlib import contextmanager
 
 import pytest
@@ -18,6 +19,8 @@ from pynetdicom.sop_class import (
 )
 
 from firstread.agent.config_wire import receive_settings
+from firstread.agent.owner import ROLES
+from firstread.agent.role_book import RoleBook
 from firstread.agent.store.tables import entry
 from firstread.agent.ups_reporter import UpsReporter
 from firstread.agent.work_items import WorkItems
@@ -58,6 +61,13 @@ class Workstation:
     def next(self) -> tuple[str, int, str]:
         uid, kind, information = self.heard.get(timeout=PATIENCE_S)
         return uid, kind, str(information.get("ProcedureStepState", ""))
+
+    def status(self) -> tuple[str, ...]:
+        """The next event, which is an SCP Status Change."""
+        uid, kind, information = self.heard.get(timeout=PATIENCE_S)
+        assert (uid, kind) == (GLOBAL, 4)
+        keywords = ("SCPStatus", "SubscriptionListStatus", "UnifiedProcedureStepListStatus")
+        return tuple(str(information[keyword].value) for keyword in keywords if keyword in information)
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -225,3 +235,24 @@ def test_a_subscriber_is_told_over_dicom_in_order_and_again_when_it_was_away(hou
             assert reporter.tell("READING_1") == 1, "it was not HIGH when it came, but it became so"
         finally:
             workstation.stop()
+
+
+def test_a_global_subscriber_is_told_over_dicom_that_the_agent_goes_down_and_is_back(house) -> None:
+    workstation = Workstation(house.settings.subscribers[0].port)
+    book = RoleBook(house.settings)
+    try:
+        with asked(house) as scu:
+            assert scu.act(GLOBAL, 3, ReceivingAE="READING_1", DeletionLock="FALSE") == 0x0000
+        stop = threading.Event()
+        reporter = UpsReporter(house.settings, house.store)
+        reporter.start(stop)
+        book.going_down()
+        stop.set()
+        reporter.join()
+        assert workstation.status() == ("GOING DOWN",)
+        book.begin(ROLES)
+        assert UpsReporter(house.settings, house.store).tell("READING_1") == 1
+        assert workstation.status() == ("RESTARTED", "WARM START", "WARM START")
+    finally:
+        book.close()
+        workstation.stop()

@@ -10,6 +10,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from firstread.agent.owner import ROLES
+from firstread.agent.role_book import RoleBook
 from firstread.integration.dicom.ups import GLOBAL
 from tests.agent.test_web_ups import ITEMS, JSON, MINE, House, external, kind
 from tests.system.page_server import served
@@ -100,6 +102,52 @@ def test_a_server_that_stops_lets_its_subscribers_go_and_they_hear_on_when_it_is
         asyncio.run(until_closed(server.address, server.stop))
         server.start()
         assert asyncio.run(once(server.address)) == "SCHEDULED"
+
+
+def test_global_subscribers_hear_that_the_server_goes_down_and_is_back(house) -> None:
+    book = RoleBook(house.settings)
+
+    def status(report: dict) -> tuple:
+        assert (report["00001000"]["Value"], report["00001002"]["Value"]) == ([GLOBAL], [4])
+        return tuple(report[tag]["Value"][0] for tag in ("00741242", "00741244", "00741246") if tag in report)
+
+    async def until_closed(address: str, stop) -> None:
+        async with channel_of(address, "WS1") as everything, channel_of(address, "WS2") as one_item:
+            for channel in (everything, one_item):
+                assert kind(json.loads(await asyncio.wait_for(channel.recv(), PATIENCE_S)))[1:] == (1, "SCHEDULED")
+            book.going_down()
+            stopping = asyncio.create_task(asyncio.to_thread(stop))
+            assert status(json.loads(await asyncio.wait_for(everything.recv(), PATIENCE_S))) == ("GOING DOWN",)
+            for channel in (everything, one_item):
+                with pytest.raises(ConnectionClosed):
+                    await asyncio.wait_for(channel.recv(), PATIENCE_S)
+            await stopping
+
+    async def come_back(address: str) -> None:
+        async with channel_of(address, "WS1") as channel:
+            heard = json.loads(await asyncio.wait_for(channel.recv(), PATIENCE_S))
+            assert status(heard) == ("RESTARTED", "WARM START", "WARM START")
+            assert kind(json.loads(await asyncio.wait_for(channel.recv(), PATIENCE_S)))[1:] == (1, "SCHEDULED")
+        for told_already in ("WS1", "WS2"):
+            async with channel_of(address, told_already) as channel:
+                assert kind(json.loads(await asyncio.wait_for(channel.recv(), PATIENCE_S)))[1:] == (1, "SCHEDULED")
+
+    try:
+        with served(house) as server:
+            with httpx.Client(base_url=server.address, timeout=PATIENCE_S) as web:
+                web.post(f"{ITEMS}?2.25.5", content=json.dumps(external()), headers=JSON)
+                assert web.post(f"{ITEMS}/{GLOBAL}/subscribers/WS1").status_code == 201
+                assert web.post(f"{ITEMS}/2.25.5/subscribers/WS2").status_code == 201
+            asyncio.run(until_closed(server.address, server.stop))
+            book.begin(ROLES)
+            server.start()
+            asyncio.run(come_back(server.address))
+    finally:
+        book.close()
+
+
+def channel_of(address: str, ae_title: str):
+    return connect(f"{address.replace('http', 'ws')}/dicom-web/ws/subscribers/{ae_title}")
 
 
 def test_another_site_gets_no_channel_over_a_real_socket(house) -> None:
