@@ -345,6 +345,8 @@ class EventDrivenAssociation(Association):  # type: ignore[misc]
             self._is_paused = True
             self._reactor_checkpoint.wait()
             self._is_paused = False
+            if not self._reactor_checkpoint.is_set():
+                continue  # somebody asks, and took us for paused: the answer is not ours to take
             self._something.clear()
             context_id, message = self.dimse.get_msg(block=False)
             if message:
