@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from firstread.agent import clock
+from firstread.agent.config import StorageSettings
 from firstread.agent.fetch import Archive, ArchiveAway, FetchFailed
 from firstread.agent.identify import parse_date
 from firstread.agent.store import images, overdue, studies, trials
@@ -83,7 +84,7 @@ class ArchiveRun:
         pace: Pace,
         *,
         spool: Path,
-        reserve_mb: int = 0,
+        storage: StorageSettings,
         wait: Callable[[float], None] = time.sleep,
         tell: Callable[[Progress], None] = lambda _: None,
     ) -> None:
@@ -92,7 +93,7 @@ class ArchiveRun:
         self._run = run
         self._pace = pace
         self._spool = spool
-        self._reserve_mb = reserve_mb
+        self._storage = storage
         self._wait = wait
         self._tell = tell
         self._due = 0.0
@@ -167,7 +168,7 @@ class ArchiveRun:
             if row is not None and row.trial_run_id is None:
                 return ArchiveState.HERE, "", 0  # it was sent to us meanwhile
             if row is not None and row.trial_run_id != self._run.id:
-                studies.take_over(connection, row, self._run.trial, ACTOR, clock.now())
+                trials.take_over(connection, row, self._run.trial, ACTOR, clock.now())
                 images.analyse_anew(connection, row.id, actor=ACTOR, now=clock.now())
             films = len(studies.images_of(connection, row.id)) if row is not None else 0
         if refused:
@@ -204,9 +205,11 @@ class ArchiveRun:
             self._wait(_LOOK_S)
 
     def _look_at_disk(self) -> None:
-        free = shutil.disk_usage(self._spool).free >> 20
-        if free < self._reserve_mb:
-            raise RunStopped(f"disk: {free} MB free, {self._reserve_mb} MB in reserve")
+        usage, most = shutil.disk_usage(self._spool), self._storage.max_disk_percent
+        if usage.free >> 20 < self._storage.reserve_mb:
+            raise RunStopped(f"disk: {usage.free >> 20} MB free, {self._storage.reserve_mb} MB in reserve")
+        if most is not None and usage.used * 100 > most * (usage.used + usage.free):
+            raise RunStopped(f"disk: fuller than the {most} % of [storage] max_disk_percent")
 
     def _say(self, words: str) -> None:
         with self._store.read() as connection:

@@ -112,7 +112,7 @@ class Care:
             before = clock.now().at - timedelta(days=days)
             while gone := self._purge(before, PURGE_AT_ONCE):
                 removed += gone
-        while self._too_full() and (gone := self._purge(clock.now().at, PURGE_WHEN_FULL)):
+        while self._too_full() and (gone := self._purge_for_room()):
             removed += gone
         if days is not None:
             self._forget_set_aside(days)
@@ -130,10 +130,15 @@ class Care:
         if gone:
             log.info("files that were set aside purged", count=gone)
 
-    def _purge(self, before: datetime, limit: int) -> int:
+    def _purge_for_room(self) -> int:
+        """Trials go first: the archive has them, and nobody reads them."""
+        now = clock.now().at
+        return self._purge(now, PURGE_WHEN_FULL, trials=True) or self._purge(now, PURGE_WHEN_FULL)
+
+    def _purge(self, before: datetime, limit: int, *, trials: bool = False) -> int:
         # First the row, then the file: a replay that comes between must not find a film that is named and gone.
         with self._store.write() as connection:
-            rows = overdue.films_to_purge(connection, before, limit=limit)
+            rows = overdue.films_to_purge(connection, before, limit=limit, trials=trials)
             rows = overdue.mark_purged(connection, rows, actor=ACTOR, now=clock.now())
         for row in rows:
             for place in (row.path, row.preview_path):

@@ -18,7 +18,7 @@ from firstread.agent.crashpoints import reached
 from firstread.agent.holdings import holding_of
 from firstread.agent.identify import identify, patient_key, text
 from firstread.agent.spool import fsync_folder, new_place
-from firstread.agent.store import events, holdings, images, reading_items, studies, watch
+from firstread.agent.store import events, holdings, images, reading_items, studies, trials, watch
 from firstread.agent.store import worklist as list_store
 from firstread.agent.store.codec import identity_from_json
 from firstread.agent.store.engine import Store, StoreBusy, StoreError
@@ -274,7 +274,7 @@ class Intake:
     ) -> None:
         """A trial is a study from now on: on the reading list, as urgent as it was ordered, analysed by our model."""
         ordered = studies.ordered_priority_of(connection, identity)
-        studies.really_sent(connection, row, identity, received.calling_ae_title, ordered, ACTOR, now)
+        trials.really_sent(connection, row, identity, received.calling_ae_title, ordered, ACTOR, now)
         images.analyse_anew(connection, row.id, actor=ACTOR, now=now)
         if is_image or studies.images_of(connection, row.id):
             if self.settings.worklist.enabled:

@@ -70,7 +70,7 @@ def analyse(
                     )
                 work = ArchiveRun(
                     store, archive, one, Pace(per_hour, most_waiting), spool=settings.spool,
-                    reserve_mb=settings.storage.reserve_mb, tell=tell,
+                    storage=settings.storage, tell=tell,
                 )  # fmt: skip
                 try:
                     work.work()

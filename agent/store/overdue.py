@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, literal_column, or_, select, update
+from sqlalchemy import Connection, exists, func, literal_column, or_, select, true, update
 from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
@@ -72,14 +72,19 @@ def raised_between(connection: Connection, start: datetime, end: datetime) -> in
     )
 
 
-def films_to_purge(connection: Connection, before: datetime, limit: int) -> list[Row[Any]]:
-    """Films received before ``before`` of studies that ended and whose deliveries have all ended, oldest first."""
+def films_to_purge(connection: Connection, before: datetime, limit: int, *, trials: bool = False) -> list[Row[Any]]:
+    """Films received before ``before`` of studies that ended and whose deliveries have all ended, oldest first.
+
+    ``trials``: those alone that a run over the archive brought.
+    """
+    of_run = study.c.trial_run_id.is_not(None) if trials else true()
     pending = exists().where(delivery.c.study_id == study.c.id, delivery.c.state.in_(UNFINISHED))
     return list(
         connection.execute(
             select(instance.c.id, instance.c.study_id, instance.c.path, instance.c.preview_path)
             .outerjoin(study, study.c.id == instance.c.study_id)
             .where(
+                of_run,
                 instance.c.received_at < before,
                 instance.c.path != literal_column("''"),  # as the index says it, or the planner does not take it
                 or_(~instance.c.current, instance.c.state.not_in((ImageState.WAITING, ImageState.ANALYSING))),

@@ -98,7 +98,7 @@ def create(
             "state": StudyState.RECEIVING,
             "revision": 1,
             "changes": 0,
-            **_identity_columns(identity),
+            **identity_columns(identity),
             "calling_ae_title": calling_ae_title,
             "ordered_priority": ordered,
             "cause": FIRST,
@@ -135,7 +135,7 @@ def touch(
         .values(
             changes=study.c.changes + 1,
             calling_ae_title=calling_ae_title,
-            **_identity_columns(identity),
+            **identity_columns(identity),
             **moment_values("touched", now),
         )
     )
@@ -166,52 +166,6 @@ def reopen(
         events.record(connection, now, "reopened", actor, study_id=study_id, cause=cause)
         reading_items.study_reopened(connection, study_id, now)
     return bool(changed)
-
-
-def really_sent(
-    connection: Connection,
-    row: Row[Any],
-    identity: StudyIdentity,
-    calling_ae_title: str,
-    ordered: Priority | None,
-    actor: str,
-    now: Moment,
-) -> None:
-    """A trial was sent to us after all: it stands as if it had never been here, at its first revision.
-
-    Nothing of a trial is a row of ``result``, so that no earlier result bears upon what is found now.
-    """
-    connection.execute(
-        update(study)
-        .where(study.c.id == row.id)
-        .values(
-            state=StudyState.RECEIVING,
-            revision=1,
-            changes=study.c.changes + 1,
-            trial_run_id=None,
-            bundle=None,
-            cause=FIRST,
-            reason_code=None,
-            ended_at=None,
-            received_at=now.at,
-            calling_ae_title=calling_ae_title,
-            ordered_priority=ordered,
-            **_identity_columns(identity),
-            **moment_values("opened", now),
-            **moment_values("touched", now),
-        )
-    )
-    events.record(connection, now, "trial was really sent", actor, study_id=row.id, run=row.trial_run_id)
-
-
-def take_over(connection: Connection, row: Row[Any], trial: Trial, actor: str, now: Moment) -> None:
-    """A trial of an earlier run belongs to another one from now on; what is said of it there stays."""
-    reopen(connection, row.id, f"trial of run {trial.run_id}", actor, now)
-    connection.execute(
-        update(study)
-        .where(study.c.id == row.id, study.c.trial_run_id.is_not(None))
-        .values(trial_run_id=trial.run_id, bundle=trial.bundle, changes=study.c.changes + 1)
-    )
 
 
 def image_ended(connection: Connection, study_id: int, actor: str, now: Moment) -> None:
@@ -434,7 +388,8 @@ def _source_paths(connection: Connection, study_id: int) -> tuple[str, ...]:
     return images or tuple(row.path for row in rows[:1])
 
 
-def _identity_columns(identity: StudyIdentity) -> dict[str, Any]:
+def identity_columns(identity: StudyIdentity) -> dict[str, Any]:
+    """What a row of ``study`` says of whose it is."""
     return {
         "identity": identity_to_json(identity),
         "patient_id": identity.patient_id[:256],

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, delete, exists, func, insert, select, u
 from sqlalchemy.engine import Row
 
 from firstread.agent.clock import Moment
-from firstread.agent.store import studies
+from firstread.agent.store import events, studies
 from firstread.agent.store.archive_tables import ArchiveState, archive_run, archive_study, trial_result
 from firstread.agent.store.codec import (
     assessment_from_json,
@@ -20,9 +20,10 @@ from firstread.agent.store.codec import (
     prediction_from_json,
     prediction_to_json,
 )
+from firstread.agent.store.engine import moment_values
 from firstread.agent.store.studies import OpenStudy, Trial
 from firstread.agent.store.tables import StudyState, study
-from firstread.models.prediction import Assessment, Prediction, StudyIdentity
+from firstread.models.prediction import Assessment, Prediction, Priority, StudyIdentity
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,55 @@ def unfinished(connection: Connection, run_id: int) -> int:
     )
     query = select(func.count()).where(study.c.state == StudyState.RECEIVING, study.c.trial_run_id == run_id, of_run)
     return int(connection.execute(query).scalar_one())
+
+
+# A run's studies as studies
+
+
+def really_sent(
+    connection: Connection,
+    row: Row[Any],
+    identity: StudyIdentity,
+    calling_ae_title: str,
+    ordered: Priority | None,
+    actor: str,
+    now: Moment,
+) -> None:
+    """A trial was sent to us after all: it stands as if it had never been here, at its first revision.
+
+    Nothing of a trial is a row of ``result``, so that no earlier result bears upon what is found now.
+    """
+    connection.execute(
+        update(study)
+        .where(study.c.id == row.id)
+        .values(
+            state=StudyState.RECEIVING,
+            revision=1,
+            changes=study.c.changes + 1,
+            trial_run_id=None,
+            bundle=None,
+            cause=studies.FIRST,
+            reason_code=None,
+            ended_at=None,
+            received_at=now.at,
+            calling_ae_title=calling_ae_title,
+            ordered_priority=ordered,
+            **studies.identity_columns(identity),
+            **moment_values("opened", now),
+            **moment_values("touched", now),
+        )
+    )
+    events.record(connection, now, "trial was really sent", actor, study_id=row.id, run=row.trial_run_id)
+
+
+def take_over(connection: Connection, row: Row[Any], trial: Trial, actor: str, now: Moment) -> None:
+    """A trial of an earlier run belongs to another one from now on; what is said of it there stays."""
+    studies.reopen(connection, row.id, f"trial of run {trial.run_id}", actor, now)
+    connection.execute(
+        update(study)
+        .where(study.c.id == row.id, study.c.trial_run_id.is_not(None))
+        .values(trial_run_id=trial.run_id, bundle=trial.bundle, changes=study.c.changes + 1)
+    )
 
 
 # Results

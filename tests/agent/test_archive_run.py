@@ -102,7 +102,8 @@ class Site(Ward):
         try:
             ArchiveRun(
                 self.store, archive, run, Pace(**{"per_hour": 3600, "most_waiting": 1000, **pace}),
-                spool=self.settings.spool, wait=self.pass_time, tell=self.told.append,
+                spool=self.settings.spool,
+                storage=self.settings.storage, wait=self.pass_time, tell=self.told.append,
             ).work()  # fmt: skip
         finally:
             archive.close()
@@ -366,13 +367,12 @@ def test_a_second_run_reads_what_lies_here_without_asking_for_it(site: Site) -> 
     assert claim.bundle == "/elsewhere/new" and site.row("1.2.1").trial_run_id == second.id
 
 
-def test_a_full_disk_stops_the_run(site: Site) -> None:
+@pytest.mark.parametrize("storage", [{"reserve_mb": 1 << 40}, {"reserve_mb": 0, "max_disk_percent": 0.001}])
+def test_a_full_disk_stops_the_run(site: Site, storage: dict[str, Any]) -> None:
     site.peer.put("20260201", "1.2.1")
-    run = site.begin()
     archive = Archive(site.settings, site.store)
-    work = ArchiveRun(
-        site.store, archive, run, Pace(), spool=site.settings.spool, reserve_mb=1 << 40, wait=lambda _: None
-    )
+    full = site.settings.storage.model_copy(update=storage)
+    work = ArchiveRun(site.store, archive, site.begin(), Pace(), spool=site.settings.spool, storage=full)
     with pytest.raises(RunStopped, match="disk"):
         work.work()
     archive.close()

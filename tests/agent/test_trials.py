@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
+from firstread.agent import care as care_module
 from firstread.agent.analyse import prior_study
+from firstread.agent.care import Care
 from firstread.agent.cli import app
 from firstread.agent.intake import Intake, NotWanted
 from firstread.agent.replay import analyse_again, deliver_again
-from firstread.agent.store import holdings, images, reading_list, results, studies, trials
+from firstread.agent.store import deliveries, holdings, images, reading_list, results, studies, trials
 from firstread.agent.store.reading_items import make_missing
 from firstread.agent.store.studies import Trial
 from firstread.agent.store.tables import artifact, delivery, entry, event, result
@@ -285,7 +288,7 @@ def test_another_run_reads_the_same_studies_anew_and_the_first_ones_words_stay(w
     second = ward.begin()
     ward.at(100)
     with ward.store.write() as connection:
-        studies.take_over(connection, ward.row(), second, "archive", moment(100))
+        trials.take_over(connection, ward.row(), second, "archive", moment(100))
         images.analyse_anew(connection, ward.row().id, actor="archive", now=moment(100))
     ward.analyse(101, Pneumothorax=0.2)
     assert ward.sum_up(160) == 1
@@ -319,6 +322,24 @@ def test_our_own_result_from_the_archive_makes_no_study_of_a_trial(ward: Trials)
     assert ward.row().trial_run_id == ward.run.run_id
     with ward.store.read() as connection:
         assert holdings.find_object(connection, "1.2.3.1.1") is not None
+
+
+def test_trials_make_room_before_films_that_were_really_sent(ward: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = ward.ended_study(STUDY)
+    ward.deliver_all()
+    with ward.store.write() as connection:
+        while held := deliveries.claim(connection, "worklist", on_hold=False, owner="o", lease_s=60, now=moment(40)):
+            deliveries.end_delivered(connection, held, status="AA", detail="", actor="t", now=moment(40))
+    ward.tried("1.2.4", seconds=100)
+    trial = ward.file_of("1.2.4")
+    usage = shutil.disk_usage(ward.settings.spool)
+    full, room = usage._replace(used=85, free=15), usage._replace(used=75, free=25)
+    monkeypatch.setattr(care_module, "PURGE_WHEN_FULL", 1)
+    monkeypatch.setattr(care_module.shutil, "disk_usage", lambda _: full if trial.exists() else room)
+    storage = ward.settings.storage.model_copy(update={"max_disk_percent": 80})
+    ward.at(700)
+    assert Care(ward.settings.model_copy(update={"storage": storage}), ward.store).retention() == 1
+    assert sent.exists() and not trial.exists()
 
 
 def test_a_trial_never_gets_a_result_that_could_leave(ward: Trials) -> None:
