@@ -64,7 +64,7 @@ def keep(view, name: str, answers: list[tuple[int, str]], said: list[str]) -> No
         (Path(folder) / f"viewer {name}.txt").write_text("\n".join(words))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_click_on_the_list_opens_film_heat_map_and_report(tmp_path, tiny_bundle, viewer_folder) -> None:
     program = require_peer("chromium")
     uid = new_uid()
