@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 PACKAGE = "@ohif/app@3.13.2"
@@ -24,9 +26,85 @@ PLACE = "/viewer/"
 LEFT_OUT = ("ort", "dicom-microscopy-viewer", "customizations")
 """Folders that films do not need: networks that segment in the browser (150 MB), slides, examples."""
 
-FIRST_OF_STRING = "voiLutModule.voiLUTFunction[0]"
-FIRST_OF_EITHER = "[].concat(voiLutModule.voiLUTFunction)[0]"
-"""Its loader takes the first letter of a VOI LUT Function that is a string, finds no function "L", and draws white."""
+
+@dataclass(frozen=True)
+class Mend:
+    """A place of the built scripts, which must be there once, and how it is put right."""
+
+    why: str
+    old: str
+    new: str
+
+
+MENDS = (
+    Mend(
+        'takes the first letter of a VOI LUT Function that is a string, finds no function "L", and draws white',
+        "voiLutModule.voiLUTFunction[0]",
+        "[].concat(voiLutModule.voiLUTFunction)[0]",
+    ),
+    Mend(
+        "takes every measurement group of a report (TID 1501) for one with a region, and fails at those without",
+        "srDisplaySet.measurements = _getMeasurements(ContentSequence);",
+        "srDisplaySet.measurements = _getMeasurements(ContentSequence).filter(one => one.coords.length);",
+    ),
+    Mend(
+        "does not expect a report without any region",
+        """  const {
+    displaySetInstanceUID
+  } = measurement;
+  if (!displaySet.keyImageDisplaySet) {""",
+        """  const {
+    displaySetInstanceUID
+  } = measurement ?? {};
+  if (!displaySet.keyImageDisplaySet) {""",
+    ),
+    Mend(
+        "draws a region without the name of its finding",
+        "labels: [],\n    coords: [pointDataItem],",
+        """labels: mergedContentSequence.filter(one => one.ConceptNameCodeSequence.CodeValue === '121071')
+      .map(one => ({ label: 'Finding', value: one.ConceptCodeSequence.CodeMeaning })),
+    coords: [pointDataItem],""",
+    ),
+    Mend(
+        'writes the unit "1" (UCUM: no unit) behind the number at a region',
+        "value: `${formatedNumericValue} ${CodeValue}`",
+        "value: CodeValue === '1' ? formatedNumericValue : `${formatedNumericValue} ${CodeValue}`",
+    ),
+    Mend(
+        "offers to take every region over as the reader's own measurement, and not those alone that it wrote itself",
+        "const hydratable = adapter && mappingDefinitions.has(adapter.toolType) || adapters"
+        " && adapters.some(adapter => mappingDefinitions.has(adapter.toolType));",
+        "const hydratable = adapter && mappingDefinitions.has(adapter.toolType);",
+    ),
+    Mend(
+        "shows regions alone of a measurement report (TID 1500): its text belongs beside them",
+        "return /*#__PURE__*/react.createElement(components_OHIFCornerstoneSRMeasurementViewport, props);",
+        """return react.createElement('div', { style: { display: 'flex', width: '100%', height: '100%' } },
+      react.createElement(components_OHIFCornerstoneSRMeasurementViewport, props),
+      react.createElement('div',
+        { style: { flex: '1 0 40%', minWidth: 0, overflow: 'auto', overflowWrap: 'anywhere' } },
+        react.createElement(components_OHIFCornerstoneSRTextViewport, props)));""",
+    ),
+    Mend(
+        "shows the text of the oldest report of a series, where its regions are those of the newest",
+        "const instance = displaySet.instances[0];\n  return /*#__PURE__*/react",
+        "const instance = displaySet.instance;\n  return /*#__PURE__*/react",
+    ),
+    Mend(
+        'writes the unit "1" (UCUM: no unit) behind a number of the text',
+        "return `${NumericValue} ${CodeValue}`;",
+        "return CodeValue === '1' ? `${NumericValue}` : `${NumericValue} ${CodeValue}`;",
+    ),
+    Mend(
+        "writes that images and regions are not supported where the text names them",
+        "  UIDREF: contentItem => contentItem.UID,\n",
+        """  UIDREF: contentItem => contentItem.UID,
+  IMAGE: contentItem => contentItem.ReferencedSOPSequence?.[0]?.ReferencedSOPInstanceUID,
+  SCOORD: () => 'drawn on the image',
+""",
+    ),
+)
+"""What the viewer does wrong with films and reports as the standard has them."""
 
 CONFIG = """window.config = {
   routerBasename: '/viewer',
@@ -89,16 +167,17 @@ def unpack(tarball: Path, folder: Path) -> None:
 def adapt(folder: Path) -> None:
     """Moves the pages from ``/`` to their place, and scripts that stand in the page into a file: no inline script is
     let run here."""
-    mended = 0
+    found: Counter[Mend] = Counter()
     for script in folder.glob("*.js"):
         text = script.read_text("utf-8")
-        mended += text.count(FIRST_OF_STRING)
         moved = text.replace('__webpack_require__.p = "/"', f'__webpack_require__.p = "{PLACE}"')
-        moved = moved.replace(FIRST_OF_STRING, FIRST_OF_EITHER)
+        for mend in MENDS:
+            found[mend] += moved.count(mend.old)
+            moved = moved.replace(mend.old, mend.new)
         if moved != text:
             script.write_text(moved, "utf-8")
-    if not mended:
-        raise SystemExit(f"{PACKAGE} is another than the one that this script was written for")
+    if other := [mend.why for mend in MENDS if found[mend] != 1]:
+        raise SystemExit(f"{PACKAGE} is another than the one that this script was written for: {'; '.join(other)}")
     for sheet in folder.glob("*.css"):
         sheet.write_text(re.sub(r"url\((['\"]?)/(?!/)", rf"url(\1{PLACE}", sheet.read_text("utf-8")), "utf-8")
     page = folder / "index.html"

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -13,10 +14,13 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import JPEG2000Lossless
 
 from tests.integration.dicom_wire import EXPLICIT, Film, RawPeer, data_set_of, element, new_uid
+from tests.stow import DICOM_PARTS, body
+from tests.stow import send as stow
 from tests.system.agent import Agent, wait_for
 from tests.system.films import film, write
 from tests.system.pacs import send
 from tests.system.ris import Ris, ris, value
+from tests.system.ways import WAYS_IN, bring
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 CHOSEN_SENDERS = ("SCANNER", "MODALITY")
@@ -37,6 +41,12 @@ class Gate:
             answer = peer.store(command, self.bytes_of(one) if content is None else content)
             peer.release()
         return answer
+
+    def post(self, one: Dataset) -> None:
+        """Sends a data set by STOW-RS as it is; it must be taken."""
+        path = self.tmp / "whole.dcm"
+        dcmwrite(path, one, enforce_file_format=True)
+        stow(self.agent.web_port, [path])
 
     def bytes_of(self, one: Dataset) -> bytes:
         """The data set's bytes as pydicom writes them."""
@@ -99,19 +109,35 @@ def huge_claim(one: Dataset) -> None:
         (huge_claim, {"CANNOT_DECODE"}),
     ],
 )
+@WAYS_IN
 def test_a_film_that_cannot_be_read_is_kept_and_its_reason_goes_out(
-    gate: Gate, spoil: Callable[[Dataset], None], reasons: set[str]
+    gate: Gate, spoil: Callable[[Dataset], None], reasons: set[str], way: str
 ) -> None:
     one = film()
     spoil(one)
-    syntax = str(one.file_meta.TransferSyntaxUID)
-    assert gate.store(one, syntax=syntax) == (0x0000, "")
+    if way == "dicomweb":
+        gate.post(one)
+    else:
+        assert gate.store(one, syntax=str(one.file_meta.TransferSyntaxUID)) == (0x0000, "")
     uid = str(one.StudyInstanceUID)
     study = gate.agent.wait_delivered(uid, "ris")
     assert study["state"] == "not_analysed" and study["result"]["reason_code"] in reasons
     assert len(study["result"]["reason"]) > 20
     (message,) = gate.his.about(uid)
     assert study["result"]["reason_code"] in str(message)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"this is no DICOM at all, whatever it says on the label " * 40, b"", b"\0" * 128 + b"DICM" + b"\0" * 100],
+)
+def test_what_has_no_identity_is_refused_over_http_too(gate: Gate, content: bytes) -> None:
+    before = set(gate.agent.trails())
+    url = f"http://127.0.0.1:{gate.agent.web_port}/dicom-web/studies"
+    answer = httpx.post(url, content=body(content), headers={"content-type": DICOM_PARTS}, timeout=60)
+    assert answer.status_code in (400, 409) and answer.text
+    assert "00081199" not in answer.text, "nothing is named as stored"
+    assert set(gate.agent.trails()) == before
 
 
 @pytest.mark.parametrize(
@@ -131,6 +157,16 @@ def test_what_has_no_identity_is_refused_with_a_sentence_and_noted(gate: Gate, c
     assert str(one.StudyInstanceUID) not in gate.agent.trails()
 
 
+@WAYS_IN
+def test_a_name_in_three_scripts_reaches_the_ris_as_it_is(gate: Gate, way: str) -> None:
+    name = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    one = film(SpecificCharacterSet="ISO_IR 192", PatientName=name)
+    bring(gate.agent, way, write(gate.tmp / "films", one))
+    gate.agent.wait_delivered(str(one.StudyInstanceUID), "ris")
+    (message,) = gate.his.about(str(one.StudyInstanceUID))
+    assert "Yamada^Tarou" in str(message) and "山田^太郎" in str(message)
+
+
 def test_values_that_break_their_vr_hold_nothing_up(gate: Gate) -> None:
     one = film()
     content = gate.bytes_of(one)
@@ -139,15 +175,6 @@ def test_values_that_break_their_vr_hold_nothing_up(gate: Gate) -> None:
     study = gate.agent.wait_delivered(str(one.StudyInstanceUID), "ris")
     assert study["state"] == "analysed"
     assert gate.his.about(str(one.StudyInstanceUID))
-
-
-def test_a_name_in_three_scripts_reaches_the_ris_as_it_is(gate: Gate) -> None:
-    name = "Yamada^Tarou=山田^太郎=やまだ^たろう"
-    one = film(SpecificCharacterSet="ISO_IR 192", PatientName=name)
-    send(gate.agent.dicom_port, *write(gate.tmp / "films", one))
-    gate.agent.wait_delivered(str(one.StudyInstanceUID), "ris")
-    (message,) = gate.his.about(str(one.StudyInstanceUID))
-    assert "Yamada^Tarou" in str(message) and "山田^太郎" in str(message)
 
 
 def test_a_hundred_megabytes_of_private_tags_are_carried_along(gate: Gate) -> None:

@@ -13,8 +13,8 @@ from hl7.client import MLLPClient
 
 from tests.system.agent import Agent, wait_for
 from tests.system.films import film, new_uid, write
-from tests.system.pacs import send
 from tests.system.ris import Ris, ris, value
+from tests.system.ways import WAYS_IN, bring
 
 
 class Desk:
@@ -54,10 +54,10 @@ class Desk:
             f"OBX|1|TX|18782-3^Study observation^LN||No acute disease.||||||{status}",
         )
 
-    def film_arrives(self, accession: str, study: str = "") -> str:
-        """A film is sent; answers with its study."""
+    def film_arrives(self, accession: str, study: str = "", way: str = "dimse") -> str:
+        """A film is sent, by C-STORE or by STOW-RS; answers with its study."""
         one = film(study=study, AccessionNumber=accession)
-        send(self.agent.dicom_port, *write(self.tmp / "films", one))
+        bring(self.agent, way, write(self.tmp / "films", one))
         return str(one.StudyInstanceUID)
 
     def listed(self, accession: str) -> dict[str, Any]:
@@ -79,25 +79,31 @@ def desk(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Iterato
             agent.close()
 
 
-def test_a_stat_order_that_comes_before_the_films_stays_stat_whatever_the_result(desk: Desk) -> None:
-    assert desk.order("STAT1", "S") == "AA"
-    uid = desk.film_arrives("STAT1")
+@WAYS_IN
+def test_a_stat_order_that_comes_before_the_films_stays_stat_whatever_the_result(desk: Desk, way: str) -> None:
+    accession = f"STAT1-{way}"
+    assert desk.order(accession, "S") == "AA"
+    uid = desk.film_arrives(accession, way=way)
     study = desk.agent.wait_delivered(uid, "ris", "worklist")
     assert study["result"]["priority"] == "STAT" and study["ordered_priority"] == "STAT"
     (message,) = desk.his.about(uid)
     assert value(message, "TQ1", 9) == "S"
-    assert desk.listed("STAT1")["priority"] == "STAT"
+    assert desk.listed(accession)["priority"] == "STAT"
 
 
-def test_a_stat_order_that_comes_after_the_result_raises_the_list_and_every_later_revision(desk: Desk) -> None:
-    uid = desk.film_arrives("STAT2")
+@WAYS_IN
+def test_a_stat_order_that_comes_after_the_result_raises_the_list_and_every_later_revision(
+    desk: Desk, way: str
+) -> None:
+    accession = f"STAT2-{way}"
+    uid = desk.film_arrives(accession, way=way)
     assert desk.agent.wait_delivered(uid, "ris", "worklist")["result"]["priority"] != "STAT"
-    assert desk.order("STAT2", "S") == "AA"
-    assert desk.listed("STAT2")["priority"] == "STAT"
-    desk.film_arrives("STAT2", uid)
+    assert desk.order(accession, "S") == "AA"
+    assert desk.listed(accession)["priority"] == "STAT"
+    desk.film_arrives(accession, uid, way=way)
     study = desk.agent.wait_ended(uid, revision=2)
     assert study["result"]["priority"] == "STAT"
-    assert desk.listed("STAT2")["priority"] == "STAT"
+    assert desk.listed(accession)["priority"] == "STAT"
 
 
 def test_a_routine_order_lowers_nothing(desk: Desk) -> None:
@@ -108,23 +114,26 @@ def test_a_routine_order_lowers_nothing(desk: Desk) -> None:
     assert desk.listed("KEEP1")["priority"] == "STAT"
 
 
-def test_an_order_finds_its_study_by_uid_where_the_film_has_no_accession_number(desk: Desk) -> None:
+@WAYS_IN
+def test_an_order_finds_its_study_by_uid_where_the_film_has_no_accession_number(desk: Desk, way: str) -> None:
     uid = new_uid()
-    assert desk.order("ZDS1", "S", study=uid) == "AA"
-    desk.film_arrives("", uid)
+    assert desk.order(f"ZDS1-{way}", "S", study=uid) == "AA"
+    desk.film_arrives("", uid, way=way)
     assert desk.agent.wait_delivered(uid, "ris", "worklist")["result"]["priority"] == "STAT"
 
 
-def test_a_final_report_takes_the_study_off_and_a_preliminary_one_does_not(desk: Desk) -> None:
-    uid = desk.film_arrives("DONE1")
+@WAYS_IN
+def test_a_final_report_takes_the_study_off_and_a_preliminary_one_does_not(desk: Desk, way: str) -> None:
+    accession = f"DONE1-{way}"
+    uid = desk.film_arrives(accession, way=way)
     desk.agent.wait_delivered(uid, "worklist")
-    assert desk.report("DONE1", "P") == "AA"
-    row = desk.listed("DONE1")
+    assert desk.report(accession, "P") == "AA"
+    row = desk.listed(accession)
     assert row
-    assert desk.report("DONE1", "F") == "AA"
-    assert desk.listed("DONE1") == {}
+    assert desk.report(accession, "F") == "AA"
+    assert desk.listed(accession) == {}
     desk.agent.run("worklist", "restore", str(row["entry"]))
-    assert desk.listed("DONE1")
+    assert desk.listed(accession)
 
 
 def test_a_cancelled_order_takes_the_study_off(desk: Desk) -> None:
@@ -135,11 +144,13 @@ def test_a_cancelled_order_takes_the_study_off(desk: Desk) -> None:
     assert desk.listed("CANC1") == {}
 
 
-def test_our_own_result_never_takes_a_study_off(desk: Desk) -> None:
-    uid = desk.film_arrives("OWN1")
+@WAYS_IN
+def test_our_own_result_never_takes_a_study_off(desk: Desk, way: str) -> None:
+    accession = f"OWN1-{way}"
+    uid = desk.film_arrives(accession, way=way)
     desk.agent.wait_delivered(uid, "ris", "worklist")
-    wait_for(lambda: desk.listed("OWN1"), "the study stands on the list")
-    assert desk.listed("OWN1")["study_instance_uid"] == uid
+    wait_for(lambda: desk.listed(accession), "the study stands on the list")
+    assert desk.listed(accession)["study_instance_uid"] == uid
 
 
 def test_garbage_on_the_list_s_port_is_answered_or_hung_up_on_and_orders_go_on(desk: Desk) -> None:

@@ -15,21 +15,23 @@ from tests.system.agent import Agent, wait_for
 from tests.system.films import film, write
 from tests.system.pacs import StoreScp, send, storescp
 from tests.system.ris import Ris, ris, value
+from tests.system.ways import WAYS_OUT, Receiver, StowPacs, stow_pacs
 
 EVERYTHING_IS_STAT = {"use_experimental": True, "findings": {"Pneumothorax": {"threshold": 0.0, "priority": "STAT"}}}
 NOTHING_RAISES = {"findings": {"Pneumothorax": {"priority": "none"}, "Pneumonia": {"priority": "none"}}}
 
 
 class Archive:
-    """An agent with one analysed study, its PACS and its RIS, and another bundle to replay with."""
+    """An agent with one analysed study, its PACS by DIMSE and by DICOMweb, its RIS, and another bundle."""
 
-    def __init__(self, agent: Agent, pacs: StoreScp, his: Ris, tmp: Path) -> None:
+    def __init__(self, agent: Agent, pacs: StoreScp, web: StowPacs, his: Ris, tmp: Path) -> None:
         self.agent, self.pacs, self.his = agent, pacs, his
+        self.archives: dict[str, Receiver] = {"pacs": pacs, "web": web}
         self.other_bundle = make_tiny_bundle(tmp / "other", seed=8, version="0.0.2")
         one = film()
         self.uid, self.accession = str(one.StudyInstanceUID), str(one.AccessionNumber)
         send(agent.dicom_port, *write(tmp / "films", one))
-        agent.wait_delivered(self.uid, "pacs", "ris")
+        agent.wait_delivered(self.uid, "pacs", "web", "ris")
 
     def replay(self, *arguments: str, code: int = 0) -> str:
         """``firstread replay``."""
@@ -39,15 +41,15 @@ class Archive:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Iterator[Archive]:
     tmp = tmp_path_factory.mktemp("archive")
-    with storescp(tmp / "pacs") as pacs, ris() as his:
+    with storescp(tmp / "pacs") as pacs, stow_pacs(tmp / "web") as web, ris() as his:
         agent = Agent(
             tmp / "agent",
             bundle=tiny_bundle,
             triage=EVERYTHING_IS_STAT,
-            destinations=[pacs.destination, his.destination],
+            destinations=[pacs.destination, web.destination, his.destination],
         )
         try:
-            yield Archive(agent.start(), pacs, his, tmp)
+            yield Archive(agent.start(), pacs, web, his, tmp)
         finally:
             agent.close()
 
@@ -59,21 +61,24 @@ def test_a_dry_run_prints_the_differences_and_changes_nothing(archive: Archive) 
     same = archive.replay(archive.uid, "--dry-run")
     assert "nothing a reader would see" in same
     would = archive.replay(archive.uid, "--from", "deliver", "--dry-run")
-    assert would.count("would send") == 3
+    assert would.count("would send") == 5
     assert archive.agent.study(archive.uid) == before
     assert (archive.pacs.receptions(), len(archive.his.received)) == (received, 1)
 
 
-def test_delivering_again_sends_the_same_bytes_under_the_same_uids(archive: Archive) -> None:
-    files = {path.name: path.read_bytes() for path in archive.pacs.paths(archive.uid)}
+@WAYS_OUT
+def test_delivering_again_sends_the_same_bytes_under_the_same_uids(archive: Archive, to: str) -> None:
+    receiver = archive.archives[to]
+    messages = len(archive.his.about(archive.uid))
+    files = {path.name: path.read_bytes() for path in receiver.paths(archive.uid)}
     assert len(files) == 2
-    for path in archive.pacs.paths(archive.uid):
+    for path in receiver.paths(archive.uid):
         path.unlink()
-    assert archive.replay(archive.uid, "--from", "deliver").count("sends ") == 3
-    study = archive.agent.wait_delivered(archive.uid, "pacs", "ris")
-    assert {path.name: path.read_bytes() for path in archive.pacs.paths(archive.uid)} == files
-    first, second = archive.his.about(archive.uid)
-    assert str(first) == str(second)
+    assert archive.replay(archive.uid, "--from", "deliver").count("sends ") == 5
+    study = archive.agent.wait_delivered(archive.uid, "pacs", "web", "ris")
+    assert {path.name: path.read_bytes() for path in receiver.paths(archive.uid)} == files
+    first, *_, last = archive.his.about(archive.uid)
+    assert len(archive.his.about(archive.uid)) == messages + 1 and str(first) == str(last)
     assert study["revision"] == 1
 
 
@@ -94,10 +99,12 @@ def test_analysing_again_makes_a_revision_that_says_so_and_whose_priority_does_n
     bundle = str(archive.other_bundle)
     said = archive.replay(archive.uid, "--bundle", bundle, "--why", "the old model was retired")
     assert "revision 2: 1 images are analysed again" in said
-    study = agent.wait_delivered(archive.uid, "pacs", "ris", revision=2)
+    study = agent.wait_delivered(archive.uid, "pacs", "web", "ris", revision=2)
     result = study["result"]
     assert (study["revision"], result["model"], result["priority"]) == (2, "tiny 0.0.2", "STAT")
     assert "kept from revision 1" in result["priority_reason"]
+    sent = {name: [str(one.SOPInstanceUID) for one in of.objects(archive.uid)] for name, of in archive.archives.items()}
+    assert len(sent["pacs"]) == 4 and sent["web"] == sent["pacs"], "both ways out carry the same objects"
     newest = [path for path in archive.pacs.paths(archive.uid) if dcmread(path).Modality == "SR"]
     dumps = [subprocess.run([require_peer("dsrdump"), "+Pl", str(path)], capture_output=True, text=True).stdout
              for path in sorted(newest, key=lambda path: int(dcmread(path).InstanceNumber))]  # fmt: skip

@@ -65,8 +65,9 @@ def test_a_study_goes_from_the_scanner_to_the_reader_and_off_the_list(
             states = [workstation.next()[2] for _ in range(3)]
             assert states == ["SCHEDULED", "IN PROGRESS", "COMPLETED"], "ready to be read, claimed, read"
         assert agent.stop() == 0
-        assert workstation.status() == ("GOING DOWN",)
         agent.start()
+        # On a machine that is busy beyond the stop's patience this comes after the restart, but always first.
+        assert workstation.status() == ("GOING DOWN",)
         assert workstation.status() == ("RESTARTED", "WARM START", "WARM START")
         with agent.store() as store, store.read() as connection:
             (row,) = connection.execute(entry.select()).all()
