@@ -43,6 +43,11 @@ MENDS = (
         "[].concat(voiLutModule.voiLUTFunction)[0]",
     ),
     Mend(
+        "calls a handler that is set nowhere when a picture is given up, as where another is opened in its place",
+        "    handler(detail.error);\n",
+        "    handler?.(detail.error);\n",
+    ),
+    Mend(
         "takes every measurement group of a report (TID 1501) for one with a region, and fails at those without",
         "srDisplaySet.measurements = _getMeasurements(ContentSequence);",
         "srDisplaySet.measurements = _getMeasurements(ContentSequence).filter(one => one.coords.length);",

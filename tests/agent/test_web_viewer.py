@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tarfile
 from pathlib import Path
 
@@ -23,7 +24,7 @@ PAGE = (
 def fetcher():
     place = Path(__file__).parents[2] / "deploy/fetch_viewer.py"
     spec = importlib.util.spec_from_file_location("fetch_viewer", place)
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -34,7 +35,8 @@ def folder(tmp_path):
     made.mkdir()
     (made / "index.html").write_text(PAGE)
     module = fetcher()
-    (made / "app.bundle.1.js").write_text(f'__webpack_require__.p = "/"; start({module.FIRST_OF_STRING})')
+    places = "\n".join(mend.old for mend in module.MENDS)
+    (made / "app.bundle.1.js").write_text(f'__webpack_require__.p = "/"; start()\n{places}')
     module.adapt(made)
     return made
 
@@ -52,7 +54,8 @@ def test_what_is_set_up_stands_under_its_place_without_a_script_in_the_page(fold
     assert "<script>" not in page and 'href="/viewer/app.bundle.css"' in page and "service-worker" not in page
     assert 'PUBLIC_URL="/viewer/"' in (folder / "start.js").read_text()
     script = (folder / "app.bundle.1.js").read_text()
-    assert script == f'__webpack_require__.p = "/viewer/"; start({fetcher().FIRST_OF_EITHER})'
+    mended = "\n".join(mend.new for mend in fetcher().MENDS)
+    assert script == f'__webpack_require__.p = "/viewer/"; start()\n{mended}'
 
 
 def test_the_viewer_has_its_own_policy_and_the_list_keeps_the_strict_one(tmp_path, folder) -> None:
