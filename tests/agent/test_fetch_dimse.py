@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from io import BytesIO
@@ -23,6 +24,7 @@ from pynetdicom.sop_class import (
 
 from firstread.agent.archive_dimse import NO_TRIALS_BY_MOVE
 from firstread.agent.archive_source import ArchiveAway
+from firstread.agent.certificates import make_certificates
 from firstread.agent.config import Settings
 from firstread.agent.config_check import check
 from firstread.agent.fetch import Archive, FetchFailed
@@ -40,7 +42,7 @@ STUDY = "1.2.3"
 class Pacs:
     """An archive by pynetdicom, whose handlers a test may exchange."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.films: list[Dataset] = []
         self.said: list[Dataset] = []
         self.asked: list[Dataset] = []
@@ -61,7 +63,9 @@ class Pacs:
             self.entity.add_supported_context(sop_class, scu_role=True, scp_role=True)
             self.entity.add_requested_context(sop_class)
         handlers = [(evt.EVT_C_FIND, self.find), (evt.EVT_C_GET, self.get), (evt.EVT_C_MOVE, self.move)]
-        self.server = self.entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self.server = self.entity.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=tls
+        )  # fmt: skip
         self.port = self.server.socket.getsockname()[1]
 
     def put(self, *films: bytes) -> None:
@@ -234,6 +238,30 @@ def test_an_archive_that_is_away_is_said(tmp_path: Path, pacs: Pacs) -> None:
     with pytest.raises(ArchiveAway, match="no connection"):
         site.fetch()
     site.store.close()
+
+
+def test_a_study_comes_over_tls_where_both_sides_show_a_certificate(tmp_path: Path) -> None:
+    made = tmp_path / "certs"
+    make_certificates(made, ("127.0.0.1",))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=made / "authority.pem")
+    context.load_cert_chain(made / "server.pem", made / "server.key")
+    context.verify_mode = ssl.CERT_REQUIRED
+    pacs = Pacs(context)
+    trusted = {"tls": True, "tls_ca_file": str(made / "authority.pem")}
+    shown = {"tls_certificate_file": str(made / "client.pem"), "tls_key_file": str(made / "client.key")}
+    site = Site(tmp_path / "spool", pacs, **trusted, **shown)
+    nobody, stranger = (Site(tmp_path / name, pacs, **more) for name, more in (("a", trusted), ("b", {"tls": True})))
+    try:
+        pacs.put(film_of())
+        assert site.fetch().stored == 1 and len(site.paths()) == 1
+        for one in (nobody, stranger, Site(tmp_path / "c", pacs)):
+            with pytest.raises(FetchFailed):
+                one.fetch()
+            assert one.paths() == []
+            one.store.close()
+    finally:
+        site.store.close()
+        pacs.close()
 
 
 def test_an_archive_without_c_get_says_what_to_do(site: Site, pacs: Pacs) -> None:

@@ -216,15 +216,20 @@ class Agent:
     def run(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """``firstread ...`` with these settings, in a process of its own; asserts its exit code unless None."""
         done = subprocess.run(
-            [sys.executable, "-m", "firstread.agent.cli", *arguments, "-c", str(self.config)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=environment(),
-            cwd=self.folder,
+            self._command(*arguments), capture_output=True, text=True, timeout=120, env=environment(), cwd=self.folder
         )
         assert code is None or done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
         return done
+
+    def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """The same, without waiting for its end; it is the caller's to end."""
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(
+            self._command(*arguments), stdout=quiet, stderr=quiet, env=environment(), cwd=self.folder
+        )  # fmt: skip
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "firstread.agent.cli", *arguments, "-c", str(self.config)]
 
     def json(self, *arguments: str, code: int | None = 0) -> Any:
         """What ``firstread ... --json`` prints."""

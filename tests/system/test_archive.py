@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from firstread.agent.config_check import check
-from firstread.agent.store import reading_list
+from firstread.agent.store import reading_list, trials
+from firstread.agent.store.archive_tables import ArchiveState
 from tests.system.agent import Agent, wait_for
 from tests.system.films import NOTHING, PNEUMOTHORAX, film, new_uid, write
 from tests.system.orthanc import AE_TITLE, Orthanc, orthanc
@@ -48,6 +49,22 @@ def shelve(pacs: Orthanc, folder: Path, *uids: str) -> list[str]:
     return [pacs.upload(path) for path in write(folder, *made)]
 
 
+def kill_in_the_middle(agent: Agent, *command: str) -> None:
+    """The command is killed once it has fetched a study, while others wait."""
+
+    def counts() -> dict[ArchiveState, int]:
+        with agent.store() as store, store.read() as connection:
+            return trials.counts(connection, 1)
+
+    asking = agent.begin(*command)
+    try:
+        wait_for(lambda: counts()[ArchiveState.FETCHED], "a first study is fetched")
+    finally:
+        asking.kill()
+        asking.wait()
+    assert counts()[ArchiveState.WAITING], "the run had ended before the kill"
+
+
 def kinds(pacs: Orthanc, name: str) -> set[str]:
     """Modalities of the series that a study has in the archive."""
     return set(pacs.series(name))
@@ -63,7 +80,8 @@ def test_last_months_studies_are_trials_and_one_that_is_sent_is_reported(
     names = shelve(pacs, tmp_path / "films", *uids)
     agent.start()
     days = ("--from", "20250202", "--to", "20250204", "--per-hour", "36000")
-    said = agent.run("archive", "analyse", *days)
+    kill_in_the_middle(agent, "archive", "analyse", *days[:4], "--per-hour", "1200")
+    said = agent.run("archive", "analyse", "--resume", "--per-hour", "36000")
     assert "fetched" in said.stdout and "failed" not in said.stdout, said.stdout + said.stderr
     rows = list(csv.DictReader(io.StringIO(agent.run("archive", "results", "1").stdout)))
     assert sorted(row["study_instance_uid"] for row in rows) == sorted(uids)

@@ -19,6 +19,7 @@ from tests.models.tiny import make_tiny_bundle
 from tests.system.agent import Agent, environment
 from tests.system.films import film, write
 from tests.system.pacs import send
+from tests.system.ways import bring
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +102,8 @@ class Hospital:
 
 @pytest.fixture(scope="module")
 def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
-    """An agent that has taken a film, was backed up as the page says, has taken another, and was stopped."""
+    """An agent that has taken a film by C-STORE, was backed up as the page says, has taken one by STOW-RS, and was
+    stopped."""
     folder = tmp_path_factory.mktemp("hospital")
     (folder / "backup").mkdir()
     agent = Agent(folder / "agent", bundle=make_tiny_bundle(folder / "tiny"))
@@ -113,10 +115,10 @@ def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     hospital = Hospital(agent, folder, *paths)
     try:
         agent.start()
-        send(agent.dicom_port, hospital.before)
+        bring(agent, "dimse", [hospital.before])
         agent.wait_ended(hospital.study(hospital.before), delivered=False)
         hospital.do(blocks("Every night")[0])
-        send(agent.dicom_port, hospital.after)
+        bring(agent, "dicomweb", [hospital.after])
         agent.wait_ended(hospital.study(hospital.after), delivered=False)
         agent.stop()
         yield hospital
