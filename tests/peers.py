@@ -7,6 +7,7 @@ import shutil
 import socket
 import sysconfig
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,15 +19,19 @@ def peer_program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin", "/usr/lib/dcmtk"]))
 
 
+def absent(message: str) -> NoReturn:
+    """A peer is not there: the test is skipped, under CI=true it fails."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
 def require_peer(name: str) -> str:
     """Path of a peer's program (``storescp``, ``dciodvfy``, ``Orthanc``, ``chromium``)."""
     found = peer_program(name)
     if found:
         return found
-    message = f"{name} is not installed: run deploy/install-peers.sh as root"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+    absent(f"{name} is not installed: run deploy/install-peers.sh as root")
 
 
 def real_films() -> Path:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from tests.peers import require_peer
+from tests.peers import absent, require_peer
 from tests.stow import send as stow
 from tests.system.agent import Agent, wait_for
 from tests.system.films import HAND, PNEUMOTHORAX, film, new_uid, write
@@ -36,10 +36,10 @@ PATIENCE_MS = 150_000
 def viewer_folder() -> Path:
     if not (FETCHED / "app-config.js").is_file():
         if shutil.which("npm") is None:
-            pytest.skip("npm is not installed: the viewer cannot be fetched")
+            absent("npm is not installed: the viewer cannot be fetched")
         fetched = subprocess.run([sys.executable, FETCH, FETCHED], capture_output=True, text=True, timeout=300)
         if fetched.returncode:
-            pytest.skip(f"the viewer cannot be fetched: {fetched.stderr[-300:]}")
+            absent(f"the viewer cannot be fetched: {fetched.stderr[-300:]}")
     return FETCHED
 
 
