@@ -9,29 +9,35 @@ import hashlib
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from firstread.agent.store.overdue import PURGED
 from tests.faults.receivers import Held, priority_of
 from tests.faults.rig import Rig
 from tests.faults.senders import Sent
 from tests.integration.dicom_wire import data_set_of
 
+_Of = TypeVar("_Of", Sent, Held)
+
 ENDS = ("delivered", "superseded")
 """How a delivery may end in a campaign: every receiver heals in time."""
 
 
-def findings(rig: Rig, films: Sequence[Sent]) -> list[str]:
-    """Every invariant that does not hold, as a sentence; empty when all is well. The agent may go on running."""
+def findings(rig: Rig, films: Sequence[Sent], seen: Container[str] = ()) -> list[str]:
+    """Every invariant that does not hold, as a sentence; empty when all is well. The agent may go on running.
+
+    ``seen``: hashes of films that lay on the disk before the agent's retention took them; others may not be gone.
+    """
     with closing(sqlite3.connect(f"file:{rig.spool / 'firstread.sqlite3'}?mode=ro", uri=True, timeout=20)) as database:
         database.row_factory = sqlite3.Row
-        found = list(_of_films(rig.spool, database, films))
-        for study in dict.fromkeys(one.study for one in films):
-            of_study = [one for one in films if one.study == study]
+        found = list(_of_films(rig.spool, database, films, seen))
+        at_pacs, at_ris = _by_study(rig.pacs.held), _by_study(rig.ris.held)
+        for study, of_study in _by_study(films).items():
             if any(one.acknowledged for one in of_study):
-                found += _of_study(rig, database, study, of_study)
+                found += _of_study(at_pacs[study], at_ris[study], database, study, of_study)
         found += _of_outbox(rig, database)
         found += _of_strangers(rig, films)
         (state,) = database.execute("PRAGMA quick_check").fetchone()
@@ -40,7 +46,7 @@ def findings(rig: Rig, films: Sequence[Sent]) -> list[str]:
     return found
 
 
-def _of_films(spool: Path, database: sqlite3.Connection, films: Sequence[Sent]) -> Iterable[str]:
+def _of_films(spool: Path, database: sqlite3.Connection, films: Sequence[Sent], seen: Container[str]) -> Iterable[str]:
     """Acknowledged films lie on the disk bit for bit, and the agent claims none that nobody sent."""
     on_disk = defaultdict(list)
     for path in (spool / "films").rglob("*.dcm"):
@@ -51,6 +57,8 @@ def _of_films(spool: Path, database: sqlite3.Connection, films: Sequence[Sent]) 
         row = rows.get(one.sop_instance_uid)
         if not one.acknowledged:
             yield f"film {one.sop_instance_uid} was never acknowledged: {one.told[-3:]}"
+            continue
+        if row is not None and row["path"] == PURGED and one.sha256 in seen:
             continue
         if one.sha256 not in on_disk:
             yield f"LOST: film {one.sop_instance_uid} was acknowledged and is not on the disk"
@@ -65,7 +73,16 @@ def _of_films(spool: Path, database: sqlite3.Connection, films: Sequence[Sent]) 
             yield f"film {uid} was kept with other bytes than were sent"
 
 
-def _of_study(rig: Rig, database: sqlite3.Connection, study: str, films: Sequence[Sent]) -> Iterable[str]:
+def _by_study(many: Iterable[_Of]) -> dict[str, list[_Of]]:
+    sorted_out: dict[str, list[_Of]] = defaultdict(list)
+    for one in many:
+        sorted_out[one.study].append(one)
+    return sorted_out
+
+
+def _of_study(
+    at_pacs: Sequence[Held], messages: Sequence[Held], database: sqlite3.Connection, study: str, films: Sequence[Sent]
+) -> Iterable[str]:
     row = database.execute("select * from study where study_instance_uid = ?", (study,)).fetchone()
     if row is None:
         yield f"LOST: study {study} is unknown"
@@ -82,9 +99,8 @@ def _of_study(rig: Rig, database: sqlite3.Connection, study: str, films: Sequenc
     for needed in ("received", row["state"]):
         if needed not in trail:
             yield f"the trail of study {study} does not tell of {needed!r}"
-    reports = [one for one in rig.pacs.holdings(study) if one.kind == "SR"]
-    maps = [one for one in rig.pacs.holdings(study) if one.kind != "SR"]
-    messages = rig.ris.holdings(study)
+    reports = [one for one in at_pacs if one.kind == "SR"]
+    maps = [one for one in at_pacs if one.kind != "SR"]
     for name, held in (("report", reports), ("heat map", maps), ("message", messages)):
         yield from _of_one_kind(f"{name} of study {study}", held)
     if not reports or not messages:

@@ -90,11 +90,6 @@ class Receiver:
         with self._lock:
             self.held.append(one)
 
-    def holdings(self, study: str) -> list[Held]:
-        """What it holds of a study, in the order of arrival."""
-        with self._lock:
-            return [one for one in self.held if one.study == study]
-
     def _accept(self, listening: socket.socket) -> None:
         while True:
             try:

@@ -4,11 +4,15 @@ Measures how many films a second the whole chain carries, then sends that share 
 of 1, 5 and 15 MB, and one destination that is down for the middle third. Watches each role's memory, the queues, and
 whether the dead destination delays the others. Exit code 0 only when memory stayed flat, the queues are empty at the
 end, and the campaign's oracle finds nothing.
+
+Half an hour of films is more than many disks hold: what is finished goes, as on a disk that is too full, by the agent's
+own retention; each film is read and hashed before.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -23,7 +27,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,12 +38,14 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from firstread.agent.care import Care
+from firstread.agent.store.errors import StoreBusy
 from firstread.models.bundle import reference_bundle
 from tests.faults import oracle
 from tests.faults.receivers import Held, Pacs
 from tests.faults.rig import Rig
 from tests.faults.senders import DRAWN, Scanner, Sent, encoded
-from tests.integration.dicom_wire import EXPLICIT
+from tests.integration.dicom_wire import EXPLICIT, data_set_of
 from tests.system.agent import psutil_gone
 from tests.system.films import film, new_uid
 
@@ -51,6 +57,7 @@ MIX = (1, 1, 1, 1, 1, 5, 5, 5, 15, 15)
 """How often each size is sent."""
 
 SAMPLE_EVERY_S = 5.0
+KEEP_EVERY_S = 10.0
 FLAT_MB = 64.0
 """A role that would grow by less than this over the whole soak, by the line through its samples, is flat."""
 
@@ -140,19 +147,23 @@ class Pace:
 class Soak:
     """One agent with the reference bundle, two receivers, eight scanners."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, room_gb: float) -> None:
+        usage = shutil.disk_usage(folder)
+        most = math.ceil((usage.used + room_gb * 1e9) * 100 / (usage.used + usage.free))
         self.rig = Rig(
             folder,
             reference_bundle(),
             disk_mb=0,
             pacs=HashingPacs(20.0),
             analysis={"threads": 1, "decode_workers": 1, "batch_size": 8},
-            storage={"path": str(folder / "disk" / "data"), "reserve_mb": 512},
+            storage={"path": str(folder / "disk" / "data"), "reserve_mb": 512, "max_disk_percent": min(most, 95)},
         )
         self.factory = Factory()
         self.films: list[Sent] = []
         self.samples: dict[str, list[tuple[float, float]]] = {}
         self.backlog: list[tuple[float, int]] = []
+        self.seen: set[str] = set()
+        self._read: set[Path] = set()
         self._lock = threading.Lock()
 
     def send(self, seconds: float, pace: Pace | None, limit: int | None = None) -> None:
@@ -219,6 +230,49 @@ class Soak:
             stop.set()
             thread.join()
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """While the block runs, what is new on the disk is read, and then the agent's retention makes room."""
+        stop, failed = threading.Event(), []
+
+        def keep() -> None:
+            with self.rig.agent.store() as store:
+                care = Care(self.rig.agent.settings, store)
+                while not stop.wait(KEEP_EVERY_S):
+                    self.look()
+                    with suppress(StoreBusy):
+                        care.retention()
+
+        def guarded() -> None:
+            try:
+                keep()
+            except Exception as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+        if failed:
+            raise failed[0]
+
+    def look(self) -> None:
+        """Hashes the data sets of films that were not read yet."""
+        for path in (self.rig.spool / "films").rglob("*.dcm"):
+            if path not in self._read:
+                with suppress(FileNotFoundError):  # a film that came twice is kept once
+                    self.seen.add(hashlib.sha256(data_set_of(path)).hexdigest())
+                self._read.add(path)
+
+    def purged(self) -> int:
+        """How many films the retention took."""
+        with closing(sqlite3.connect(f"file:{self.rig.spool / 'firstread.sqlite3'}?mode=ro", uri=True)) as database:
+            (count,) = database.execute("select count(*) from event where kind = 'film purged'").fetchone()
+        return int(count)
+
     def delays(self, destination: str, since: datetime, until: datetime) -> list[float]:
         """Seconds from a result to its delivery, of results made in this time."""
         with closing(sqlite3.connect(f"file:{self.rig.spool / 'firstread.sqlite3'}?mode=ro", uri=True)) as database:
@@ -230,9 +284,9 @@ class Soak:
         return [(_moment(end) - _moment(begin)).total_seconds() for begin, end in rows]
 
 
-def run(folder: Path, minutes: float, share: float, films_for_capacity: int) -> dict[str, Any]:
+def run(folder: Path, minutes: float, share: float, films_for_capacity: int, room_gb: float) -> dict[str, Any]:
     """Plays the soak and returns its log."""
-    soak = Soak(folder)
+    soak = Soak(folder, room_gb)
     rig = soak.rig
     try:
         rig.start()
@@ -242,7 +296,7 @@ def run(folder: Path, minutes: float, share: float, films_for_capacity: int) -> 
         moments = [datetime.now(UTC)]
         before = len(soak.films)
         pace = Pace(capacity * share)
-        with soak.watched():
+        with soak.watched(), soak.kept():
             soak.send(third, pace)
             rig.ris.down()
             moments.append(datetime.now(UTC))
@@ -252,7 +306,7 @@ def run(folder: Path, minutes: float, share: float, films_for_capacity: int) -> 
             soak.send(third, pace)
             drained_s = soak.drain(DRAINED_S)
         moments.append(datetime.now(UTC))
-        found = oracle.findings(rig, soak.films)
+        found = oracle.findings(rig, soak.films, soak.seen)
         up = soak.delays("pacs", moments[0], moments[1])
         down = soak.delays("pacs", moments[1], moments[2])
         delay_s = _p99(down) - _p99(up)
@@ -271,6 +325,7 @@ def run(folder: Path, minutes: float, share: float, films_for_capacity: int) -> 
             "capacity_films_per_s": round(capacity, 2),
             "share": share,
             "films": len(soak.films) - before,
+            "purged": soak.purged(),
             "refused_or_unanswered": sum(len(one.told) for one in soak.films) - len(soak.films),
             "most_waiting": max((count for _, count in soak.backlog), default=0),
             "drained_s": round(drained_s, 1) if drained_s < math.inf else None,
@@ -329,11 +384,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--share", type=float, default=0.8, help="of what the chain carries")
     parser.add_argument("--films", type=int, default=80, help="films by which that is measured")
+    parser.add_argument("--room-gb", type=float, default=12, help="of finished films that stay on the disk")
     parser.add_argument("--json", type=Path, help="write the log here")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="firstread-soak-"))
     try:
-        log = run(folder, asked.minutes, asked.share, asked.films)
+        log = run(folder, asked.minutes, asked.share, asked.films, asked.room_gb)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if asked.json is not None:
