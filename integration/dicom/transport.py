@@ -27,7 +27,7 @@ _LARGEST_BY_TYPE = {0x01: 1 << 20, 0x02: 1 << 20, 0x03: 1024, 0x05: 1024, 0x06: 
 _SLACK = 64
 """Some senders count PDU and PDV headers differently (PS3.8 D.1 speaks of the variable field alone)."""
 
-_BUFFER = 256 * 1024
+_BUFFER = 512 * 1024
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -36,7 +36,7 @@ class BadPdu(Exception):
 
 
 class PduStream:
-    """Cuts what a socket delivers into PDUs, reading ahead up to 256 KiB.
+    """Cuts what a socket delivers into PDUs, reading ahead up to 512 KiB.
 
     ``maximum_length`` is the P-DATA length announced to the peer, bytes. A PDU that has begun must end within
     ``deadline_s``; the socket's own timeout bounds each wait.

@@ -38,7 +38,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from firstread.agent.care import Care
+from firstread.agent import clock
+from firstread.agent.care import PURGE_WHEN_FULL, Care
 from firstread.agent.store.errors import StoreBusy
 from firstread.models.bundle import reference_bundle
 from tests.faults import oracle
@@ -239,9 +240,11 @@ class Soak:
             with self.rig.agent.store() as store:
                 care = Care(self.rig.agent.settings, store)
                 while not stop.wait(KEEP_EVERY_S):
+                    began = clock.now().at
                     self.look()
-                    with suppress(StoreBusy):
-                        care.retention()
+                    with suppress(StoreBusy):  # what came since the look is not seen yet, and stays
+                        while care._too_full() and care._purge(began, PURGE_WHEN_FULL):
+                            pass
 
         def guarded() -> None:
             try:
