@@ -127,12 +127,13 @@ class Service:
     def __init__(self, process: subprocess.Popen[str], port: int, stored: Callable[[], list[Path]]) -> None:
         self.process, self.port, self.stored = process, port, stored
 
-    def cpu_s(self) -> float:
-        """Of the process and of its children, once they have ended (storescp's outlive their association a little)."""
+    def cpu_s(self, *, children_end: bool = True) -> float:
+        """Of the process and of its children, once they have ended (storescp's outlive their association a little);
+        not so those that stay."""
         whole = psutil.Process(self.process.pid)
         deadline = time.monotonic() + 10
         children = whole.children(recursive=True)
-        while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
+        while children_end and any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
             require(time.monotonic() < deadline, "a child of the receiver does not end")
             time.sleep(0.01)
         times = [whole.cpu_times(), *(child.cpu_times() for child in children if child.is_running())]

@@ -62,9 +62,9 @@ class Server:
 
     def ask(self, name: str, like: Callable[[], np.ndarray] | None = None) -> Mapping[str, float]:
         """One picture. Raises WrongResult where it is another one; PeerMissing where the server makes none of it."""
-        before, began = self._service.cpu_s(), time.perf_counter()
+        before, began = self._service.cpu_s(children_end=False), time.perf_counter()
         answer = self._http.get(f"{self._ways[name]}/rendered?viewport={SIDE},{SIDE}", headers={"Accept": "image/jpeg"})
-        took, spent = time.perf_counter() - began, self._service.cpu_s() - before
+        took, spent = time.perf_counter() - began, self._service.cpu_s(children_end=False) - before
         if answer.status_code != 200:
             raise PeerMissing(f"makes no picture of it (HTTP {answer.status_code})")
         picture = Image.open(io.BytesIO(answer.content)).convert("L")

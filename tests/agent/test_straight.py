@@ -117,6 +117,21 @@ def test_films_over_one_connection_are_read_past_the_loop_and_kept_as_they_were(
     assert left_over(bench) == []
 
 
+def test_the_second_packet_of_an_answer_does_not_wait_for_the_first_to_be_acknowledged(server, monkeypatch):
+    at_once = []
+
+    def borrow(request):
+        rest = straight.borrow(request)
+        at_once.append(rest.connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return rest
+
+    monkeypatch.setattr(dicomweb_store, "borrow", borrow)
+    connection = server.connection()
+    connection.request("POST", PLACE, body(part10(large_film())), {"Content-Type": DICOM_PARTS})
+    assert connection.getresponse().status == 200
+    assert len(at_once) == 1 and at_once[0]
+
+
 def test_requests_sent_without_waiting_for_answers_do_not_run_into_each_other(bench, server, lent):
     bodies = [body(part10(large_film(sop))) for sop in ("1.2.3.1.1", "1.2.3.1.22")]
     sent = b"".join(head(len(one)) + one for one in bodies)
