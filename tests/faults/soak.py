@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -212,9 +212,8 @@ class Soak:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Samples memory and queues while the block runs."""
-        stop = threading.Event()
 
-        def watch() -> None:
+        def watch(stop: threading.Event) -> None:
             began = time.monotonic()
             while not stop.wait(SAMPLE_EVERY_S):
                 at = time.monotonic() - began
@@ -223,20 +222,14 @@ class Soak:
                         self.samples.setdefault(name, []).append((at, _resident_mb(role)))
                 self.backlog.append((at, sum(value for value in oracle.open_work(self.rig).values() if value)))
 
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
+        with _beside(watch):
             yield
-        finally:
-            stop.set()
-            thread.join()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """While the block runs, what is new on the disk is read, and then the agent's retention makes room."""
-        stop, failed = threading.Event(), []
 
-        def keep() -> None:
+        def keep(stop: threading.Event) -> None:
             with self.rig.agent.store() as store:
                 care = Care(self.rig.agent.settings, store)
                 while not stop.wait(KEEP_EVERY_S):
@@ -246,21 +239,8 @@ class Soak:
                         while care._too_full() and care._purge(began, PURGE_WHEN_FULL):
                             pass
 
-        def guarded() -> None:
-            try:
-                keep()
-            except Exception as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=guarded, daemon=True)
-        thread.start()
-        try:
+        with _beside(keep):
             yield
-        finally:
-            stop.set()
-            thread.join()
-        if failed:
-            raise failed[0]
 
     def look(self) -> None:
         """Hashes the data sets of films that were not read yet."""
@@ -272,19 +252,33 @@ class Soak:
 
     def purged(self) -> int:
         """How many films the retention took."""
-        with closing(sqlite3.connect(f"file:{self.rig.spool / 'firstread.sqlite3'}?mode=ro", uri=True)) as database:
-            (count,) = database.execute("select count(*) from event where kind = 'film purged'").fetchone()
-        return int(count)
+        return int(self._rows("select count(*) from event where kind = 'film purged'")[0][0])
 
     def delays(self, destination: str, since: datetime, until: datetime) -> list[float]:
         """Seconds from a result to its delivery, of results made in this time."""
-        with closing(sqlite3.connect(f"file:{self.rig.spool / 'firstread.sqlite3'}?mode=ro", uri=True)) as database:
-            rows = database.execute(
-                "select created_at, ended_at from delivery where destination = ? and state = 'delivered' "
-                "and created_at >= ? and created_at < ?",
-                (destination, _stored(since), _stored(until)),
-            ).fetchall()
+        rows = self._rows(
+            "select created_at, ended_at from delivery where destination = ? and state = 'delivered' "
+            "and created_at >= ? and created_at < ?",
+            destination, _stored(since), _stored(until),
+        )  # fmt: skip
         return [(_moment(end) - _moment(begin)).total_seconds() for begin, end in rows]
+
+    def _rows(self, query: str, *values: str) -> list[Any]:
+        with closing(sqlite3.connect(f"file:{self.rig.spool / 'firstread.sqlite3'}?mode=ro", uri=True)) as database:
+            return database.execute(query, values).fetchall()
+
+
+@contextmanager
+def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """``work`` goes on in a thread until the block ends and its event is set; what it raises is raised then."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work, stop)
+        try:
+            yield
+        finally:
+            stop.set()
+        working.result()
 
 
 def run(folder: Path, minutes: float, share: float, films_for_capacity: int, room_gb: float) -> dict[str, Any]:
