@@ -7,8 +7,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= deploy/constraints.txt
-# Two at a time: most of what the system's tests do is wait for peers.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two at a time: most of what the system's tests do is wait for peers. A worker that dies ends its half of the run at
+# once with a failure: pytest-xdist 3.8 hands a replaced worker files that are done already, and waits for ever.
+PYTEST_ARGS ?= -n 2 --dist loadfile --max-worker-restart=0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --no-compile \
 	$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))

@@ -112,10 +112,21 @@ class Care:
             before = clock.now().at - timedelta(days=days)
             while gone := self._purge(before, PURGE_AT_ONCE):
                 removed += gone
-        while self._too_full() and (gone := self._purge_for_room()):
-            removed += gone
+        removed += self.make_room(clock.now().at)
         if days is not None:
             self._forget_set_aside(days)
+        return removed
+
+    def make_room(self, before: datetime) -> int:
+        """While the disk is too full, deletes the oldest finished films that came before this; answers how many.
+
+        Trials go first: the archive has them, and nobody reads them.
+        """
+        removed = 0
+        while self._too_full() and (
+            gone := self._purge(before, PURGE_WHEN_FULL, trials=True) or self._purge(before, PURGE_WHEN_FULL)
+        ):
+            removed += gone
         return removed
 
     def _forget_set_aside(self, days: int) -> None:
@@ -129,11 +140,6 @@ class Care:
                     gone += 1
         if gone:
             log.info("files that were set aside purged", count=gone)
-
-    def _purge_for_room(self) -> int:
-        """Trials go first: the archive has them, and nobody reads them."""
-        now = clock.now().at
-        return self._purge(now, PURGE_WHEN_FULL, trials=True) or self._purge(now, PURGE_WHEN_FULL)
 
     def _purge(self, before: datetime, limit: int, *, trials: bool = False) -> int:
         # First the row, then the file: a replay that comes between must not find a film that is named and gone.

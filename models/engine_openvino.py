@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import sys
+from functools import cache as made_once
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from firstread.models.bundle import Bundle
 from firstread.models.engine import Coded, Engine, Raw, Squares
 from firstread.models.engine_onnx import graph_bytes, graph_file
+
+
+@made_once
+def _core() -> Any:
+    """The library, loaded once and never let go.
+
+    Its plug-in gives the thread that loads it a stack for signals, and frees that stack with the last ``Core``, in
+    whichever thread that happens: the next signal would then end the process by SIGSEGV.
+    """
+    # Its converter, which is not used here, reports to its maker; without this module it has nothing to do so with.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenVinoEngine(Engine):
@@ -24,11 +40,7 @@ class OpenVinoEngine(Engine):
     def __init__(self, bundle: Bundle, cache: Path | None, threads: int, precision: str = "f32") -> None:
         super().__init__(bundle)
         self.name = "cpu/openvino" if precision == "f32" else f"cpu/openvino-{precision}"
-        # Its converter, which is not used here, reports to its maker; without this module it has nothing to do so with.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        import openvino
-
-        core = openvino.Core()
+        core = _core()
         graph = graph_file(bundle, cache) if cache is not None else graph_bytes(bundle)
         compiled = core.compile_model(
             core.read_model(graph),

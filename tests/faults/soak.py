@@ -39,7 +39,7 @@ import psutil
 from PIL import Image
 
 from firstread.agent import clock
-from firstread.agent.care import PURGE_WHEN_FULL, Care
+from firstread.agent.care import Care
 from firstread.agent.store.errors import StoreBusy
 from firstread.models.bundle import reference_bundle
 from tests.faults import oracle
@@ -236,8 +236,7 @@ class Soak:
                     began = clock.now().at
                     self.look()
                     with suppress(StoreBusy):  # what came since the look is not seen yet, and stays
-                        while care._too_full() and care._purge(began, PURGE_WHEN_FULL):
-                            pass
+                        care.make_room(began)
 
         with _beside(keep):
             yield

@@ -234,6 +234,24 @@ def test_openvino_talks_to_nobody(bundle: Bundle) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_an_engine_let_go_in_another_thread_leaves_a_process_that_bears_signals(bundle: Bundle) -> None:
+    code = f"""
+import gc, os, signal, threading
+from pathlib import Path
+from firstread.models.bundle import load_bundle
+from firstread.models.engine_openvino import OpenVinoEngine
+
+engines = [OpenVinoEngine(load_bundle(Path({str(bundle.folder)!r})), None, 1)]
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+thread = threading.Thread(target=lambda: (engines.clear(), gc.collect()))
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "heard\n")
+
+
 def test_bfloat16_reports_only_where_the_canaries_agree(bundle: Bundle) -> None:
     """On a processor with it the reduced precision is tried like any engine, and struck off like any engine."""
 
